@@ -1,0 +1,1 @@
+//! The python binding over the promring core.

@@ -1,0 +1,1 @@
+//! The ruby binding over the promring core.
