@@ -145,7 +145,9 @@ impl fmt::Display for Error {
             Error::Setting { name, value, expected } => {
                 write!(f, "{name}={value:?} is not valid: expected {expected}; the default is used")
             }
-            Error::Segment { path, cause, remedy } => write!(f, "segment {path}: {cause}; {remedy}"),
+            Error::Segment { path, cause, remedy } => {
+                write!(f, "segment {path}: {cause}; {remedy}")
+            }
             Error::Full { what, remedy } => write!(f, "no room for {what}; {remedy}"),
             Error::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
             Error::WrongType { metric, operation, metric_type } => {

@@ -2,30 +2,19 @@
 
 use std::sync::Arc;
 
-/// What a metric family is, as Prometheus defines it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum MetricType {
-    /// Only ever grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Observations counted in buckets, with their sum.
-    Histogram,
-    /// Count and sum of observations.
-    Summary,
-}
+use crate::config::GaugeLabel;
+use crate::drain::{self, Copied};
+use crate::layout::*;
+use crate::registry::{self, FamilySpec, GaugeMode};
+use crate::segment::Segment;
+use crate::sync::{AtomicU64, Ordering};
+use crate::totals::{Stamped, Words};
+use crate::worker;
 
-impl MetricType {
-    /// The word of the text format.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            MetricType::Counter => "counter",
-            MetricType::Gauge => "gauge",
-            MetricType::Histogram => "histogram",
-            MetricType::Summary => "summary",
-        }
-    }
-}
+pub use crate::registry::MetricType;
+
+// ---------------------------------------------------------------------------------------------
+// The plain data
 
 /// The families and series that are to be exposed, without their values.
 ///
@@ -100,4 +89,584 @@ pub struct WorkerSample {
     pub label_value: String,
     /// The gauge's value in that worker.
     pub value: f64,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Where a series' values lie
+
+/// A series as the reader needs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeriesPlace {
+    id: u32,
+    metric_type: MetricType,
+    mode: GaugeMode,
+    cell: u32,
+    n_cells: u32,
+    gauge: u32,
+}
+
+impl SeriesPlace {
+    pub(crate) fn of(segment: &Segment, id: u32, spec: &FamilySpec) -> Option<SeriesPlace> {
+        let entry = segment.series(id)?;
+        Some(SeriesPlace {
+            id,
+            metric_type: spec.metric_type,
+            mode: spec.gauge_mode,
+            cell: entry.cell.load(Ordering::Relaxed), // written before the id was published
+            n_cells: spec.cells_per_series() as u32,
+            gauge: entry.gauge.load(Ordering::Relaxed), // as above
+        })
+    }
+
+    /// Index of its first cell.
+    pub(crate) fn first_cell(&self) -> u32 {
+        self.cell
+    }
+}
+
+/// Where totals are read from: the segment itself (under the lock) or a copy.
+pub(crate) enum Totals<'a> {
+    /// The drain lock is held.
+    Locked,
+    /// A copy made under the lock, or a peek's.
+    Copy(&'a Copied),
+}
+
+impl Totals<'_> {
+    #[inline]
+    fn at(&self, segment: &Segment, cell: u32) -> Words {
+        match self {
+            Totals::Locked => segment
+                .at::<Cell>(Region::Cells, u64::from(cell) * size_of::<Cell>() as u64)
+                .map_or_else(Words::default, Words::of),
+            Totals::Copy(copy) => copy.cells.get(cell as usize).copied().unwrap_or_default(),
+        }
+    }
+
+    fn folded(&self) -> Option<(usize, u32)> {
+        match self {
+            Totals::Locked => None,
+            Totals::Copy(copy) => copy.folded,
+        }
+    }
+}
+
+fn direct_at(segment: &Segment, cell: u32) -> Words {
+    segment
+        .at::<DirectCell>(Region::Direct, u64::from(cell) * size_of::<DirectCell>() as u64)
+        .map_or_else(Words::default, Words::of_direct)
+}
+
+/// Appends the numbers of a series that is not a gauge; see [`Snapshot::numbers`].
+pub(crate) fn read_events(
+    segment: &Segment,
+    totals: &Totals,
+    place: &SeriesPlace,
+    any_direct: bool,
+    numbers: &mut Vec<[f64; 2]>,
+) {
+    for cell in place.cell..place.cell + place.n_cells {
+        let total = totals.at(segment, cell);
+        let direct = if any_direct { direct_at(segment, cell) } else { Words::default() };
+        numbers.push(match place.metric_type {
+            MetricType::Counter => [total.counter_sum(direct), 0.0],
+            _ => total.bucket_sum(direct),
+        });
+    }
+}
+
+/// One gauge's value over all workers.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct GaugeValue {
+    /// Under the modes with one result.
+    pub merged: Option<f64>,
+    /// Under `all` and `liveall`: place and value.
+    pub per_worker: Vec<(usize, f64)>,
+}
+
+/// Reads the workers' cells of gauges. A worker's life is asked for once at the most.
+struct GaugeReader<'a> {
+    segment: &'a Segment,
+    own: Option<usize>,
+    dead: Vec<Option<bool>>,
+    folded: Option<(usize, u32)>,
+}
+
+impl<'a> GaugeReader<'a> {
+    fn new(segment: &'a Segment, own: Option<usize>, folded: Option<(usize, u32)>) -> Self {
+        GaugeReader { segment, own, dead: vec![None; segment.n_places()], folded }
+    }
+
+    /// Takes one worker's cell into a gauge's value.
+    fn take(&mut self, series: &SeriesPlace, place: usize, cell: &GaugeCell, into: &mut Merging) {
+        let (Some(entry), Some(value)) =
+            (self.segment.series(series.id), Stamped::read(&cell.value, &cell.stamp))
+        else {
+            return;
+        };
+        let skip = !drain::is_current(entry, series.mode, value)
+            || self.folded == Some((place, series.gauge))
+            || (series.mode.is_live() && self.is_dead(place));
+        if skip {
+            return;
+        }
+        if series.mode.is_per_worker() {
+            into.per_worker.push((place, value.value));
+        } else {
+            into.merged =
+                Some(into.merged.map_or(value, |merged| merged.merge(value, series.mode)));
+        }
+    }
+
+    fn is_dead(&mut self, place: usize) -> bool {
+        let (segment, own) = (self.segment, self.own);
+        let Some(known) = self.dead.get_mut(place) else { return true };
+        *known.get_or_insert_with(|| {
+            worker::status(segment, place) == worker::Status::Free
+                || worker::is_dead(segment, place, own)
+        })
+    }
+
+    /// What the dead left behind, or the one value of a shared gauge.
+    fn start(&self, series: &SeriesPlace, totals: &Totals) -> Merging {
+        let mut merging = Merging::default();
+        if series.mode == GaugeMode::Shared {
+            let words = direct_at(self.segment, series.cell);
+            if words.b != 0 {
+                merging.merged = Some(Stamped { value: words.floats().0, stamp: 1 });
+            }
+        } else if let Some(entry) = self.segment.series(series.id) {
+            let words = totals.at(self.segment, series.cell);
+            let folded = Stamped { value: words.floats().0, stamp: words.b };
+            if words.b != 0 && drain::is_current(entry, series.mode, folded) {
+                merging.merged = Some(folded);
+            }
+        }
+        merging
+    }
+}
+
+#[derive(Default)]
+struct Merging {
+    merged: Option<Stamped>,
+    per_worker: Vec<(usize, f64)>,
+}
+
+impl Merging {
+    fn done(self) -> GaugeValue {
+        GaugeValue { merged: self.merged.map(|m| m.value), per_worker: self.per_worker }
+    }
+}
+
+/// One gauge over all workers. `own` is the caller's place.
+pub(crate) fn read_gauge(
+    segment: &Segment,
+    totals: &Totals,
+    series: &SeriesPlace,
+    own: Option<usize>,
+) -> GaugeValue {
+    let mut reader = GaugeReader::new(segment, own, totals.folded());
+    let mut merging = reader.start(series, totals);
+    let (chunk, at) = (series.gauge as usize / GAUGE_CHUNK, series.gauge as usize % GAUGE_CHUNK);
+    for place in 0..segment.n_places() {
+        let directory = segment.gauge_directory(place).unwrap_or(&[]);
+        let number = directory.get(chunk).map_or(0, |entry| entry.load(Ordering::Acquire)); // partner: `Worker::gauge_cell`
+        let cells = number.checked_sub(1).and_then(|n| segment.gauge_chunk(n));
+        if let Some(cell) = cells.and_then(|cells| cells.get(at)) {
+            reader.take(series, place, cell, &mut merging);
+        }
+    }
+    merging.done()
+}
+
+/// The label value that stands for a place.
+pub(crate) fn worker_label(segment: &Segment, place: usize, label: GaugeLabel) -> String {
+    match label {
+        GaugeLabel::Worker => place.to_string(),
+        GaugeLabel::Pid => segment
+            .place(place)
+            .map_or(0, |header| header.pid.load(Ordering::Relaxed)) // a label; ordered by the stamp's acquire
+            .to_string(),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// The reader of everything
+
+/// Keeps the catalog and where its values lie from one scrape to the next.
+pub(crate) struct Reader {
+    segment: &'static Segment,
+    catalog: Arc<Catalog>,
+    /// The segment's version of the catalog; None before the first.
+    seen: Option<u64>,
+    /// In catalog order, self-metrics not included.
+    places: Vec<SeriesPlace>,
+    /// Family and series index of each gauge number.
+    by_gauge: Vec<Option<(u32, u32, usize)>>,
+    /// Families whose overflow series is in the catalog.
+    overflowed: Vec<u32>,
+}
+
+impl Reader {
+    pub(crate) fn new(segment: &'static Segment) -> Reader {
+        let catalog = Arc::new(Catalog::default());
+        let (places, by_gauge, overflowed) = (Vec::new(), Vec::new(), Vec::new());
+        Reader { segment, catalog, seen: None, places, by_gauge, overflowed }
+    }
+
+    /// Puts values and catalog together. `copied` was drained or peeked by the caller.
+    pub(crate) fn snapshot(
+        &mut self,
+        copied: &Copied,
+        own: Option<usize>,
+        label: GaugeLabel,
+        peeked: bool,
+    ) -> Snapshot {
+        self.update_catalog();
+        let segment = self.segment;
+        let totals = Totals::Copy(copied);
+        let any_direct = segment.header().counters.direct_adds.load(Ordering::Relaxed) > 0; // counted before it is added
+        let mut numbers = Vec::with_capacity(self.places.len() * 2 + 32);
+        let (gauges, per_worker) = self.read_gauges(&totals, own, label);
+        for place in &self.places {
+            if place.metric_type == MetricType::Gauge {
+                let merged = gauges.get(place.gauge as usize).copied().flatten();
+                numbers.push(merged.map_or([0.0, 0.0], |value| [value, 1.0]));
+            } else {
+                read_events(segment, &totals, place, any_direct, &mut numbers);
+            }
+        }
+        numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
+        Snapshot { catalog: Arc::clone(&self.catalog), numbers, per_worker, peeked }
+    }
+
+    /// All gauges, worker by worker (cells lie together), by gauge number.
+    fn read_gauges(
+        &self,
+        totals: &Totals,
+        own: Option<usize>,
+        label: GaugeLabel,
+    ) -> (Vec<Option<f64>>, Vec<WorkerSample>) {
+        let segment = self.segment;
+        let mut reader = GaugeReader::new(segment, own, totals.folded());
+        let known = |gauge: usize| Some(self.places[self.by_gauge.get(gauge).copied()??.2]);
+        let mut merging: Vec<Option<Merging>> =
+            (0..self.by_gauge.len()).map(|g| known(g).map(|s| reader.start(&s, totals))).collect();
+        if !self.by_gauge.is_empty() {
+            for place in 0..segment.n_places() {
+                for (gauge, cell) in worker::gauge_cells(segment, place) {
+                    let at = gauge as usize;
+                    if let (Some(series), Some(Some(into))) = (known(at), merging.get_mut(at)) {
+                        reader.take(&series, place, cell, into);
+                    }
+                }
+            }
+        }
+        let mut per_worker = Vec::new();
+        for (gauge, merging) in merging.iter().enumerate() {
+            let (Some(Some((family, series, _))), Some(merging)) =
+                (self.by_gauge.get(gauge), merging)
+            else {
+                continue;
+            };
+            per_worker.extend(merging.per_worker.iter().map(|(place, value)| WorkerSample {
+                family: *family,
+                series: *series,
+                label_name: label.as_str(),
+                label_value: worker_label(segment, *place, label),
+                value: *value,
+            }));
+        }
+        per_worker.sort_by_key(|sample| (sample.family, sample.series));
+        let merged = merging.into_iter().map(|m| m.and_then(|m| m.done().merged)).collect();
+        (merged, per_worker)
+    }
+
+    /// Reads the registry anew if anything was registered, removed or revived.
+    fn update_catalog(&mut self) {
+        let now = self.segment.header().catalog_version.load(Ordering::Acquire); // partner: `catalog_changed`
+        if self.seen == Some(now) {
+            return;
+        }
+        let segment = self.segment;
+        let mut builder = CatalogBuilder::new(segment);
+        for id in 1..registry::n_series(segment) {
+            builder.add(id);
+        }
+        let (mut families, places) = builder.finish();
+        self.by_gauge.clear();
+        let mut at = 0;
+        for (f, family) in families.iter().enumerate() {
+            for s in 0..family.series.len() {
+                let place = &places[at];
+                if place.metric_type == MetricType::Gauge {
+                    let gauge = place.gauge as usize;
+                    if self.by_gauge.len() <= gauge {
+                        self.by_gauge.resize(gauge + 1, None);
+                    }
+                    self.by_gauge[gauge] = Some((f as u32, s as u32, at));
+                }
+                at += 1;
+            }
+        }
+        self.overflowed = overflowed(segment);
+        families.extend(SelfMetrics::families(segment, &self.overflowed));
+        self.places = places;
+        self.catalog = Arc::new(Catalog { version: now, families });
+        self.seen = Some(now);
+    }
+}
+
+/// Groups series by family.
+struct CatalogBuilder<'a> {
+    segment: &'a Segment,
+    /// By family id.
+    families: Vec<Option<(FamilySpec, Vec<(CatalogSeries, SeriesPlace)>)>>,
+}
+
+impl<'a> CatalogBuilder<'a> {
+    fn new(segment: &'a Segment) -> Self {
+        let families = (0..registry::n_families(segment))
+            .map(|id| registry::family_spec(segment, id).map(|spec| (spec, Vec::new())))
+            .collect();
+        CatalogBuilder { segment, families }
+    }
+
+    fn add(&mut self, id: u32) -> Option<()> {
+        let entry = self.segment.series(id)?;
+        let state = entry.state.load(Ordering::Acquire); // partner: `registry::publish`
+        if registry::state_of(state) != SERIES_LIVE {
+            return None;
+        }
+        let family = entry.family.load(Ordering::Relaxed) as usize; // published with `state`
+        let (spec, series) = self.families.get_mut(family)?.as_mut()?;
+        let overflow = entry.text.load(Ordering::Relaxed) == 0; // published with `state`
+        let label_values =
+            if overflow { Vec::new() } else { registry::label_values(self.segment, entry)? };
+        if !overflow && label_values.len() != spec.label_names.len() {
+            return None; // scribbled
+        }
+        let place = SeriesPlace::of(self.segment, id, spec)?;
+        let described = CatalogSeries {
+            extra_label: overflow.then(|| ("promring_overflow", "true".to_string())),
+            label_values,
+            created_seconds: entry.created_ns.load(Ordering::Relaxed) as f64 / 1e9, // published with `state`
+        };
+        series.push((described, place));
+        Some(())
+    }
+
+    fn finish(self) -> (Vec<CatalogFamily>, Vec<SeriesPlace>) {
+        let mut places = Vec::new();
+        let families = self
+            .families
+            .into_iter()
+            .flatten()
+            .map(|(spec, series)| {
+                let series = series
+                    .into_iter()
+                    .map(|(described, place)| {
+                        places.push(place);
+                        described
+                    })
+                    .collect();
+                CatalogFamily {
+                    name: spec.name,
+                    help: spec.help,
+                    unit: spec.unit,
+                    metric_type: spec.metric_type,
+                    label_names: spec.label_names,
+                    buckets: spec.buckets,
+                    series,
+                }
+            })
+            .collect();
+        (families, places)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Self-metrics
+
+/// What promring says about itself, `promring_*`.
+struct SelfMetrics;
+
+/// One family of them: name, help, type, and its series: label value and how to read it.
+type SelfMetric =
+    (&'static str, &'static str, MetricType, &'static [(&'static str, fn(&Segment) -> f64)]);
+
+macro_rules! counter_of {
+    ($field:ident) => {
+        |segment| count(&segment.header().counters.$field)
+    };
+}
+
+fn count(word: &AtomicU64) -> f64 {
+    word.load(Ordering::Relaxed) as f64 // a count, no order
+}
+
+impl SelfMetrics {
+    const ALL: &'static [SelfMetric] = &[
+        ("promring_workers", "Worker places claimed now.", MetricType::Gauge, &[("", claimed)]),
+        (
+            "promring_workers_claimed_total",
+            "Worker places claimed since the segment began.",
+            MetricType::Counter,
+            &[("", counter_of!(claims))],
+        ),
+        (
+            "promring_workers_reaped_total",
+            "Dead workers whose events and gauges were taken over.",
+            MetricType::Counter,
+            &[("", counter_of!(reaped))],
+        ),
+        (
+            "promring_events_drained_total",
+            "Events moved from rings into totals.",
+            MetricType::Counter,
+            &[("", counter_of!(events_drained))],
+        ),
+        (
+            "promring_direct_adds_total",
+            "Events added past a full ring, straight to shared cells.",
+            MetricType::Counter,
+            &[("", counter_of!(direct_adds))],
+        ),
+        (
+            "promring_refused_values_total",
+            "Values that were not counted, by reason.",
+            MetricType::Counter,
+            &[
+                ("not_finite", counter_of!(refused_not_finite)),
+                ("negative", counter_of!(refused_negative)),
+                ("wrong_type", counter_of!(refused_wrong_type)),
+                ("no_space", counter_of!(refused_no_space)),
+            ],
+        ),
+        (
+            "promring_overflowed_label_sets_total",
+            "Look-ups of label sets that went to an overflow series, by reason.",
+            MetricType::Counter,
+            &[
+                ("cap", counter_of!(overflowed_cap)),
+                ("value_too_long", counter_of!(overflowed_long)),
+            ],
+        ),
+        (
+            "promring_corrupt_events_total",
+            "Events of unknown series: memory was scribbled over.",
+            MetricType::Counter,
+            &[("", counter_of!(corrupt_events))],
+        ),
+        (
+            "promring_drains_total",
+            "Drain passes over all rings.",
+            MetricType::Counter,
+            &[("", counter_of!(drains))],
+        ),
+        (
+            "promring_drain_seconds_total",
+            "Time spent in them.",
+            MetricType::Counter,
+            &[("", |segment| count(&segment.header().counters.drain_ns) / 1e9)],
+        ),
+        (
+            "promring_drain_lock_takeovers_total",
+            "Drain locks taken from a dead holder.",
+            MetricType::Counter,
+            &[("", counter_of!(takeovers))],
+        ),
+        (
+            "promring_scrapes_total",
+            "Expositions rendered.",
+            MetricType::Counter,
+            &[("", counter_of!(scrapes))],
+        ),
+        (
+            "promring_scrape_seconds_total",
+            "Time spent in them.",
+            MetricType::Counter,
+            &[("", |segment| count(&segment.header().counters.scrape_ns) / 1e9)],
+        ),
+        (
+            "promring_peeks_total",
+            "Expositions made without the drain lock, because its holder was stopped.",
+            MetricType::Counter,
+            &[("", counter_of!(peeks))],
+        ),
+        (
+            "promring_segment_bytes",
+            "Memory reserved for the segment.",
+            MetricType::Gauge,
+            &[("", |segment| segment.reserved_bytes() as f64)],
+        ),
+    ];
+
+    /// Their families, plus one sample for each family whose cap was reached.
+    fn families(segment: &Segment, overflowed: &[u32]) -> Vec<CatalogFamily> {
+        let created_seconds = count(&segment.header().created_ns) / 1e9;
+        let family =
+            |name: &str, help: &str, metric_type, label: Option<&str>, values: Vec<String>| {
+                CatalogFamily {
+                    name: name.into(),
+                    help: help.into(),
+                    unit: String::new(),
+                    metric_type,
+                    label_names: label.map(String::from).into_iter().collect(),
+                    buckets: Vec::new(),
+                    series: values
+                        .into_iter()
+                        .map(|value| CatalogSeries {
+                            extra_label: None,
+                            label_values: if label.is_some() { vec![value] } else { Vec::new() },
+                            created_seconds,
+                        })
+                        .collect(),
+                }
+            };
+        let mut all: Vec<CatalogFamily> = Self::ALL
+            .iter()
+            .map(|(name, help, metric_type, series)| {
+                let label = (series.len() > 1).then_some("reason");
+                let values = series.iter().map(|(value, _)| (*value).to_string()).collect();
+                family(name, help, *metric_type, label, values)
+            })
+            .collect();
+        let name_of =
+            |id: &u32| registry::family_spec(segment, *id).map_or_else(String::new, |s| s.name);
+        let names = overflowed.iter().map(name_of).collect();
+        all.push(family(
+            "promring_family_overflowed_total",
+            "Look-ups of label sets beyond the cap, by metric family.",
+            MetricType::Counter,
+            Some("family"),
+            names,
+        ));
+        all
+    }
+
+    /// Their values, in the order of `families`.
+    fn read<'a>(segment: &'a Segment, overflowed: &'a [u32]) -> impl Iterator<Item = f64> + 'a {
+        let fixed = Self::ALL.iter().flat_map(|(_, _, _, series)| series.iter());
+        let lookups = |id: &u32| {
+            segment.family(*id).map_or(0.0, |f| f64::from(f.overflowed.load(Ordering::Relaxed)))
+            // a count, no order
+        };
+        fixed.map(|(_, read)| read(segment)).chain(overflowed.iter().map(lookups))
+    }
+}
+
+fn claimed(segment: &Segment) -> f64 {
+    let places = 0..segment.n_places();
+    places.filter(|place| worker::status(segment, *place) == worker::Status::Claimed).count() as f64
+}
+
+/// Ids of the families whose overflow series is exposed.
+fn overflowed(segment: &Segment) -> Vec<u32> {
+    let exposed = |id: &u32| {
+        let overflow = segment.family(*id).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+        let state = segment.series(overflow).map_or(0, |s| s.state.load(Ordering::Acquire)); // partner: `revive`
+        registry::state_of(state) == SERIES_LIVE
+    };
+    (0..registry::n_families(segment)).filter(exposed).collect()
 }

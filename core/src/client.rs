@@ -1,0 +1,942 @@
+//! What bindings call: families and handles with cached ids, pushes, self-help; one attachment per process.
+//!
+//! A process attaches at its first family and claims a worker place at its first increment, never in
+//! a fork handler. A forked child finds the place gone (see `os::PerProcess`) and claims its own; the
+//! families and handles it inherited stay valid, since ids belong to the segment.
+//!
+//! **One producer at a time per process** is what the caller promises: Ruby's and CPython's global lock
+//! keeps it. Two threads that push at the very same moment would not corrupt anything, but could lose
+//! one of the two events.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::time::Duration;
+
+use hashbrown::{Equivalent, HashMap};
+
+use crate::aggregator;
+use crate::config::Config;
+use crate::drain::{self, Copied, Drainer, Plans, Target};
+use crate::error::Error;
+use crate::layout::*;
+use crate::os;
+use crate::registry::{self, Placed};
+use crate::ring::Event;
+use crate::segment::{Caps, Carrier, Segment};
+use crate::snapshot::{self, SeriesPlace, Totals};
+use crate::sync::{AtomicRef, AtomicU32, AtomicU64, Ordering};
+use crate::totals;
+use crate::worker::{Worker, SELF_HELP_AT};
+
+pub use crate::registry::{FamilySpec, GaugeMode, MetricType};
+
+/// How long a scrape, a `get` or a removal waits for the drain lock before it looks without it.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a removal goes on trying to queue its resets behind a full ring.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(1);
+/// Without a place, a claim is tried again after so many direct adds.
+const CLAIM_EVERY: u64 = 4096;
+/// With a full ring and a busy lock, the kernel is asked about the lock's holder after so many.
+const ASK_KERNEL_EVERY: u64 = 256;
+
+// ---------------------------------------------------------------------------------------------
+// The process's state
+
+/// This process's claimed place and its side of draining. Emptied in forked children.
+pub(crate) struct Own {
+    pub(crate) worker: Worker,
+    drainer: Mutex<Drainer>,
+}
+
+static OWN: os::PerProcess<Own> = os::PerProcess::new();
+static SEGMENT: AtomicRef<Segment> = AtomicRef::new();
+static CONFIG: AtomicRef<Config> = AtomicRef::new();
+static LOG: Mutex<Option<fn(&str)>> = Mutex::new(None);
+static FAMILIES: Mutex<Vec<&'static Family>> = Mutex::new(Vec::new());
+static ATTACHING: Mutex<()> = Mutex::new(());
+static DIRECT_PLANS: Mutex<Option<Plans>> = Mutex::new(None);
+/// Direct adds of this process; paces what costs a system call.
+static DIRECT_ADDS: AtomicU64 = AtomicU64::new(0);
+static FORK_HANDLER: Once = Once::new();
+
+extern "C" fn forget_place_in_child() {
+    OWN.clear();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets the configuration; false, without effect, when this process is attached already.
+pub fn configure(config: Config) -> bool {
+    if SEGMENT.get().is_some() {
+        return false;
+    }
+    CONFIG.set(Box::leak(Box::new(config)));
+    true
+}
+
+/// The configuration in force: what [`configure`] set, else the environment's.
+pub fn config() -> &'static Config {
+    CONFIG.get().unwrap_or_else(|| {
+        let (config, errors) = Config::from_env();
+        errors.iter().for_each(|error| log(&error.to_string()));
+        let config: &'static Config = Box::leak(Box::new(config));
+        CONFIG.set(config);
+        config
+    })
+}
+
+/// Where notices go, one line each; stderr if never set.
+pub fn set_log(sink: fn(&str)) {
+    *lock(&LOG) = Some(sink);
+}
+
+/// Says one line.
+pub(crate) fn log(line: &str) {
+    let sink = *lock(&LOG);
+    match sink {
+        Some(sink) => sink(line),
+        None => os::write_stderr(line),
+    }
+}
+
+/// Attaches this process to the app's segment. Never fails: an app whose segment cannot be used runs
+/// on with one that only its forks, or only this process, share, and one line says so.
+pub fn attach() {
+    segment();
+}
+
+/// The segment's file; None when there is none that other processes could find.
+pub fn segment_path() -> Option<PathBuf> {
+    match segment().carrier() {
+        Carrier::Named(path) => Some(path.clone()),
+        Carrier::Inherited | Carrier::Private => None,
+    }
+}
+
+/// Forgets attachment, configuration and families, so that a test can start with a fresh segment.
+/// Handles obtained before keep pointing to the old one's ids and must not be used again.
+pub fn detach_for_tests() {
+    let _attaching = lock(&ATTACHING);
+    OWN.clear();
+    SEGMENT.clear();
+    CONFIG.clear();
+    lock(&FAMILIES).clear();
+    *lock(&DIRECT_PLANS) = None;
+}
+
+pub(crate) fn segment() -> &'static Segment {
+    SEGMENT.get().unwrap_or_else(|| {
+        let _attaching = lock(&ATTACHING);
+        SEGMENT.get().unwrap_or_else(attach_now)
+    })
+}
+
+fn attach_now() -> &'static Segment {
+    FORK_HANDLER.call_once(|| os::on_fork_child(forget_place_in_child));
+    let segment: &'static Segment = Box::leak(Box::new(open_segment(config())));
+    SEGMENT.set(segment);
+    segment
+}
+
+/// The ladder: named file, memory shared with forks, memory of this process. Each step down loses
+/// reach and says so.
+fn open_segment(config: &Config) -> Segment {
+    let caps =
+        Caps { max_series: config.max_series, max_series_per_family: config.max_series_per_family };
+    let base = config.segment_base(os::uid());
+    match Segment::open(&base, caps, config.adopt_seconds) {
+        Ok(segment) => {
+            if base.parent().is_some_and(|d| matches!(os::is_memory_backed(d), Ok(false))) {
+                log(&format!(
+                    "segment {}: its file system is on disk, so increments may stall while it writes back; \
+                     set PROMRING_SEGMENT to a path on a tmpfs such as /dev/shm",
+                    base.display()
+                ));
+            }
+            segment
+        }
+        Err(error) => match Segment::inherited(caps) {
+            Ok(segment) => {
+                log(&format!(
+                    "{error}. Counting goes on, but only this process and its forks share one /metrics"
+                ));
+                segment
+            }
+            Err(_) => {
+                log(&format!("{error}. Counting goes on in this process alone"));
+                private_segment(caps)
+            }
+        },
+    }
+}
+
+fn private_segment(caps: Caps) -> Segment {
+    let smallest = Caps { max_series: 1024, max_series_per_family: 1024 };
+    match Segment::private(caps).or_else(|_| Segment::private(smallest)) {
+        Ok(segment) => segment,
+        Err(error) => {
+            // Not even address space for a few megabytes: the allocator would have aborted long ago.
+            panic!("promring: no memory to count in: {error}")
+        }
+    }
+}
+
+/// A successor stands under the segment's name (everyone had left it before this forked process used
+/// it): attach to that one and register there what this process knows.
+fn attach_anew() -> &'static Segment {
+    let _attaching = lock(&ATTACHING);
+    let segment = attach_now();
+    *lock(&DIRECT_PLANS) = None;
+    for family in lock(&FAMILIES).iter() {
+        family.register_again(segment);
+    }
+    segment
+}
+
+/// This process's place, claimed now if it has none. None when no place is to be had.
+fn own() -> Option<&'static Own> {
+    if let Some(own) = OWN.get() {
+        return Some(own);
+    }
+    let mut segment = segment();
+    if segment.is_retired() {
+        segment = attach_anew();
+    }
+    let worker = Worker::claim(segment)?;
+    let drainer = Mutex::new(Drainer::new(&worker));
+    let own: &'static Own = Box::leak(Box::new(Own { worker, drainer }));
+    OWN.set(own);
+    // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
+    own.with_lock(false, Drainer::reap_dead);
+    Some(own)
+}
+
+impl Own {
+    /// Runs `work` under the drain lock; None when it is not free.
+    fn with_lock<R>(&self, ask_kernel: bool, work: impl FnOnce(&mut Drainer) -> R) -> Option<R> {
+        let mut drainer = self.drainer.try_lock().ok()?;
+        drainer.try_lock(ask_kernel).then(|| {
+            let result = work(&mut drainer);
+            drainer.unlock();
+            result
+        })
+    }
+
+    fn with_lock_within<R>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&mut Drainer) -> R,
+    ) -> Option<R> {
+        let mut drainer = self.drainer.try_lock().ok()?;
+        drainer.lock_within(patience).then(|| {
+            let result = work(&mut drainer);
+            drainer.unlock();
+            result
+        })
+    }
+
+    /// Drains our own ring if it is due and nobody else is draining.
+    fn self_help(&self, ask_kernel: bool) {
+        if self.worker.pending() >= SELF_HELP_AT {
+            self.with_lock(ask_kernel, Drainer::drain_own);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Pushing
+
+/// The hot path: two loads to find the ring, two stores to fill a slot.
+#[inline]
+fn push(event: Event) {
+    if let Some(own) = OWN.get() {
+        if own.worker.push(event) {
+            return;
+        }
+    }
+    push_slow(event);
+}
+
+/// No place yet, place lost, ring due for a drain, or ring full: in this order.
+#[cold]
+#[inline(never)]
+fn push_slow(event: Event) {
+    if !push_to_ring(event, false) {
+        add_direct(event);
+    }
+}
+
+/// Every way into the ring but the first; false when it is full and nobody can drain it now.
+fn push_to_ring(event: Event, patient: bool) -> bool {
+    let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
+    if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
+        OWN.clear(); // taken from us: our lock was lost and nobody saw us run
+    }
+    if OWN.get().is_none() && !waiting.is_multiple_of(CLAIM_EVERY) && !patient {
+        return false;
+    }
+    let Some(own) = own() else { return false };
+    if own.worker.push(event) {
+        return true;
+    }
+    own.self_help(patient || (waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
+    aggregator::look_after();
+    own.worker.extend() && own.worker.push(event)
+}
+
+/// Ring full and the drain lock busy, or no place at all: add to the shared direct cells. Nothing is
+/// dropped and nobody waits.
+fn add_direct(event: Event) {
+    let segment = segment();
+    let counters = &segment.header().counters;
+    DIRECT_ADDS.fetch_add(1, Ordering::Relaxed); // a pace, no order
+    counters.direct_adds.fetch_add(1, Ordering::Relaxed); // before the add: a reader that sees none looks at no cell
+    let target = match DIRECT_PLANS.try_lock() {
+        Ok(mut plans) => plans.get_or_insert_with(Plans::default).target(segment, &event),
+        Err(_) => Plans::default().target(segment, &event), // another thread is in here: do not wait
+    };
+    let cell = match target {
+        Some(Target::Add(cell, kind)) => direct_cell(segment, cell).map(|at| (at, kind)),
+        Some(Target::Reset(_)) | None => None,
+    };
+    match cell {
+        Some((at, kind)) => totals::add_direct(at, kind, event.value, f64::from(event.weight)),
+        None => {
+            counters.refused_no_space.fetch_add(1, Ordering::Relaxed); // a count, no order
+        }
+    }
+}
+
+fn direct_cell(segment: &'static Segment, cell: u32) -> Option<&'static DirectCell> {
+    segment.at(Region::Direct, u64::from(cell) * size_of::<DirectCell>() as u64)
+}
+
+/// Called once per request by middleware and loggers: notices that the aggregator is gone and takes
+/// its role up again. Costs a clock reading.
+pub fn tick() {
+    aggregator::look_after();
+}
+
+// ---------------------------------------------------------------------------------------------
+// Reading
+
+/// Drains, then reads under the lock; when its holder is stopped, reads a peek's copy instead.
+fn consolidated<R>(read: impl Fn(&Segment, &Totals, Option<usize>) -> R) -> R {
+    let segment = segment();
+    let own = own();
+    let place = own.map(|own| own.worker.place);
+    let locked = own.and_then(|own| {
+        own.with_lock_within(LOCK_PATIENCE, |drainer| {
+            drainer.drain_all();
+            read(segment, &Totals::Locked, place)
+        })
+    });
+    locked.unwrap_or_else(|| read(segment, &Totals::Copy(&peek(segment)), place))
+}
+
+/// A copy of the totals made without the lock.
+fn peek(segment: &Segment) -> Copied {
+    let mut plans = Plans::default();
+    for _ in 0..64 {
+        if let Some(copied) = drain::peek(segment, &mut plans) {
+            return copied;
+        }
+        std::thread::sleep(Duration::from_micros(100)); // a running holder is done soon
+    }
+    Copied { cells: drain::copy_cells(segment), folded: None }
+}
+
+/// Everything for one exposition: drained under the lock if it can be had, else peeked.
+/// Returns the copy, the caller's place, and whether it was peeked.
+pub(crate) fn copy_all() -> (Copied, Option<usize>, bool) {
+    let segment = segment();
+    let own = own();
+    let place = own.map(|own| own.worker.place);
+    let locked = own.and_then(|own| {
+        own.with_lock_within(LOCK_PATIENCE, |drainer| {
+            drainer.drain_all();
+            Copied { cells: drain::copy_cells(segment), folded: None }
+        })
+    });
+    match locked {
+        Some(copied) => (copied, place, false),
+        None => {
+            segment.header().counters.peeks.fetch_add(1, Ordering::Relaxed); // a count, no order
+            (peek(segment), place, true)
+        }
+    }
+}
+
+/// The aggregator's round: all rings, then the dead.
+pub(crate) fn drain_and_reap() {
+    if let Some(own) = own() {
+        own.with_lock_within(LOCK_PATIENCE, |drainer| {
+            drainer.drain_all();
+            drainer.reap_dead();
+        });
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Families
+
+/// A metric family as this process uses it.
+pub struct Family {
+    spec: FamilySpec,
+    link: Mutex<Link>,
+    series: Mutex<HashMap<LabelValues, &'static Series>>,
+    overflow: OnceLock<&'static Series>,
+}
+
+/// Where the family stands in the present segment.
+struct Link {
+    id: u32,
+    /// As registered there: label order may differ from ours.
+    registered: FamilySpec,
+    /// For each registered label, the index of its value in our order.
+    order: Vec<usize>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct LabelValues(Box<[Box<str>]>);
+
+/// Label values as given, for looking up without copying them.
+#[derive(Hash)]
+struct GivenValues<'a>(&'a [&'a str]);
+
+impl Equivalent<LabelValues> for GivenValues<'_> {
+    fn equivalent(&self, key: &LabelValues) -> bool {
+        self.0.len() == key.0.len() && self.0.iter().zip(&key.0).all(|(a, b)| **a == **b)
+    }
+}
+
+/// The value of one series over all workers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A counter or a gauge.
+    Number(f64),
+    /// A summary.
+    Summary {
+        /// Observations, weighted.
+        count: f64,
+        /// Their sum.
+        sum: f64,
+    },
+    /// A histogram.
+    Histogram {
+        /// Observations per bucket, **not** cumulative, `+Inf` last.
+        counts: Vec<f64>,
+        /// Their sum.
+        sum: f64,
+    },
+}
+
+/// One series of [`Family::collect`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesValue {
+    /// In the order of the family's label names; empty for the overflow series.
+    pub label_values: Vec<String>,
+    /// Set under the gauge modes `all` and `liveall`: pid or worker number.
+    pub worker: Option<String>,
+    /// The value.
+    pub value: Value,
+    /// Creation time, seconds since the Unix epoch.
+    pub created_seconds: f64,
+    /// True for the series that stands for label sets beyond the caps.
+    pub overflow: bool,
+}
+
+/// The family of that name, shared by all processes of the app; registered now if it is new.
+///
+/// # Errors
+/// [`Error::FamilyConflict`] when the name has another type, label set, buckets or gauge mode;
+/// the `Error`s of [`FamilySpec::validate`]; [`Error::Full`] when there is no memory for it.
+pub fn family(spec: &FamilySpec) -> Result<&'static Family, Error> {
+    let segment = segment();
+    let mut families = lock(&FAMILIES);
+    let known = families
+        .iter()
+        .find(|f| f.spec.name == spec.name && f.spec.label_names == spec.label_names);
+    if let Some(family) = known {
+        // Ours already; the registry still decides whether the rest agrees.
+        registry::find_or_add_family(segment, spec)?;
+        return Ok(family);
+    }
+    let family: &'static Family = Box::leak(Box::new(Family::register(segment, spec)?));
+    families.push(family);
+    Ok(family)
+}
+
+/// Every family that any process of the app has registered.
+pub fn families() -> Vec<&'static Family> {
+    let segment = segment();
+    let specs =
+        (0..registry::n_families(segment)).filter_map(|id| registry::family_spec(segment, id));
+    specs.filter_map(|spec| family(&spec).ok()).collect()
+}
+
+impl Family {
+    fn register(segment: &Segment, spec: &FamilySpec) -> Result<Family, Error> {
+        let (id, registered) = registry::find_or_add_family(segment, spec)?;
+        let order = order_of(&registered, spec);
+        Ok(Family {
+            spec: spec.clone(),
+            link: Mutex::new(Link { id, registered, order }),
+            series: Mutex::new(HashMap::new()),
+            overflow: OnceLock::new(),
+        })
+    }
+
+    /// In a successor segment ids start anew.
+    fn register_again(&'static self, segment: &'static Segment) {
+        match Family::register(segment, &self.spec) {
+            Ok(again) => {
+                *lock(&self.link) = again.link.into_inner().unwrap_or_else(PoisonError::into_inner)
+            }
+            Err(error) => log(&error.to_string()),
+        }
+        for (values, series) in lock(&self.series).iter() {
+            let values: Vec<&str> = values.0.iter().map(|v| &**v).collect();
+            let (Placed::Series(id) | Placed::Overflow(id)) = self.place(segment, &values);
+            series.point_to(segment, id);
+        }
+        if let Some(overflow) = self.overflow.get() {
+            let link = lock(&self.link);
+            let id = segment.family(link.id).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+            overflow.point_to(segment, id);
+        }
+    }
+
+    /// What it was registered with in this process.
+    pub fn spec(&self) -> &FamilySpec {
+        &self.spec
+    }
+
+    /// The series of a label set, values in the order of the spec's label names: `labels(...)`.
+    ///
+    /// Beyond a cap, or with a value over 1 KiB, this is the family's overflow series: the sum over
+    /// the family stays exact. A removed series comes back, at zero.
+    ///
+    /// # Errors
+    /// [`Error::LabelCount`] only.
+    pub fn series(&'static self, label_values: &[&str]) -> Result<&'static Series, Error> {
+        self.check_count(label_values)?;
+        if let Some(series) = lock(&self.series).get(&GivenValues(label_values)) {
+            if !series.is_live() {
+                self.revive(series);
+            }
+            return Ok(series);
+        }
+        let segment = segment();
+        let series = match self.place(segment, label_values) {
+            Placed::Overflow(id) => self.overflow_series(segment, id),
+            Placed::Series(id) => {
+                let key = LabelValues(label_values.iter().map(|v| Box::from(*v)).collect());
+                *lock(&self.series).entry(key).or_insert_with(|| Series::leak(self, segment, id))
+            }
+        };
+        if !series.is_live() {
+            self.revive(series);
+        }
+        Ok(series)
+    }
+
+    fn check_count(&self, label_values: &[&str]) -> Result<(), Error> {
+        let (expected, given) = (self.spec.label_names.len(), label_values.len());
+        if expected == given {
+            return Ok(());
+        }
+        Err(Error::LabelCount { metric: self.spec.name.clone(), expected, given })
+    }
+
+    fn place(&self, segment: &Segment, label_values: &[&str]) -> Placed {
+        let link = lock(&self.link);
+        let ordered: Vec<&str> = link.order.iter().map(|i| label_values[*i]).collect();
+        registry::find_or_add_series(segment, link.id, &link.registered, &ordered)
+    }
+
+    fn overflow_series(&'static self, segment: &'static Segment, id: u32) -> &'static Series {
+        self.overflow.get_or_init(|| Series::leak(self, segment, id))
+    }
+
+    /// Brings a removed series back. If its remover died half way, what is left is reset first.
+    fn revive(&self, series: &Series) {
+        let segment = segment();
+        let id = series.id();
+        let state = segment.series(id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `hide`
+        if registry::state_of(state) == SERIES_REMOVING {
+            reset_cells(segment, id, &self.spec);
+        }
+        registry::revive(segment, id);
+    }
+
+    /// Hides the series of a label set in all processes; false when there is none.
+    ///
+    /// # Errors
+    /// [`Error::LabelCount`] only.
+    pub fn remove(&'static self, label_values: &[&str]) -> Result<bool, Error> {
+        self.check_count(label_values)?;
+        let removed =
+            self.remove_where(|values| values.iter().zip(label_values).all(|(a, b)| a == b));
+        Ok(removed > 0)
+    }
+
+    /// Hides every series that has these labels, whatever its others; returns how many.
+    pub fn remove_matching(&'static self, labels: &[(&str, &str)]) -> usize {
+        let names = &self.spec.label_names;
+        let wanted: Option<Vec<(usize, &str)>> = labels
+            .iter()
+            .map(|(name, value)| Some((names.iter().position(|n| n == name)?, *value)))
+            .collect();
+        let Some(wanted) = wanted else { return 0 };
+        self.remove_where(|values| wanted.iter().all(|(i, value)| values[*i] == *value))
+    }
+
+    /// Hides every series.
+    pub fn clear(&'static self) {
+        self.remove_where(|_| true);
+    }
+
+    fn remove_where(&'static self, matches: impl Fn(&[String]) -> bool) -> usize {
+        let segment = segment();
+        let doomed: Vec<u32> = self
+            .live_series(segment)
+            .into_iter()
+            .filter(|(_, values, overflow)| !overflow && matches(values))
+            .map(|(id, _, _)| id)
+            .collect();
+        doomed.into_iter().filter(|id| remove_series(segment, *id, &self.spec)).count()
+    }
+
+    /// Id, label values in our order, and whether it is the overflow series, of all live series.
+    fn live_series(&self, segment: &Segment) -> Vec<(u32, Vec<String>, bool)> {
+        let link = lock(&self.link);
+        let mut found = Vec::new();
+        for id in 1..registry::n_series(segment) {
+            let Some(entry) = segment.series(id) else { break };
+            let state = entry.state.load(Ordering::Acquire); // partner: `registry::publish`
+            let ours = entry.family.load(Ordering::Relaxed) == link.id; // published with `state`
+            if !ours || registry::state_of(state) != SERIES_LIVE {
+                continue;
+            }
+            if entry.text.load(Ordering::Relaxed) == 0 {
+                found.push((id, Vec::new(), true)); // published with `state`
+                continue;
+            }
+            let Some(values) = registry::label_values(segment, entry) else { continue };
+            if values.len() == link.order.len() {
+                let mut ours = vec![String::new(); values.len()];
+                for (value, at) in values.into_iter().zip(&link.order) {
+                    ours[*at] = value;
+                }
+                found.push((id, ours, false));
+            }
+        }
+        found
+    }
+
+    /// All series over all processes, drained first.
+    pub fn collect(&'static self) -> Vec<SeriesValue> {
+        let label = config().gauge_label;
+        consolidated(|segment, totals, own| {
+            let mut all = Vec::new();
+            for (id, label_values, overflow) in self.live_series(segment) {
+                let (Some(place), Some(entry)) =
+                    (SeriesPlace::of(segment, id, &self.spec), segment.series(id))
+                else {
+                    continue;
+                };
+                let created_seconds = entry.created_ns.load(Ordering::Relaxed) as f64 / 1e9; // published with `state`
+                let mut push = |worker, value| {
+                    let label_values = label_values.clone();
+                    all.push(SeriesValue {
+                        label_values,
+                        worker,
+                        value,
+                        created_seconds,
+                        overflow,
+                    });
+                };
+                if self.spec.metric_type == MetricType::Gauge {
+                    let gauge = snapshot::read_gauge(segment, totals, &place, own);
+                    gauge.merged.into_iter().for_each(|value| push(None, Value::Number(value)));
+                    for (place, value) in gauge.per_worker {
+                        let worker = snapshot::worker_label(segment, place, label);
+                        push(Some(worker), Value::Number(value));
+                    }
+                } else {
+                    push(None, event_value(segment, totals, &place, self.spec.metric_type));
+                }
+            }
+            all
+        })
+    }
+}
+
+/// For each label as registered, where its value stands among ours.
+fn order_of(registered: &FamilySpec, ours: &FamilySpec) -> Vec<usize> {
+    let at = |name: &String| ours.label_names.iter().position(|n| n == name);
+    registered.label_names.iter().filter_map(at).collect()
+}
+
+fn event_value(
+    segment: &Segment,
+    totals: &Totals,
+    place: &SeriesPlace,
+    metric_type: MetricType,
+) -> Value {
+    let mut numbers = Vec::new();
+    snapshot::read_events(segment, totals, place, true, &mut numbers);
+    match metric_type {
+        MetricType::Histogram => Value::Histogram {
+            counts: numbers.iter().map(|[count, _]| *count).collect(),
+            sum: numbers.iter().map(|[_, sum]| *sum).sum(),
+        },
+        MetricType::Summary => Value::Summary { count: numbers[0][0], sum: numbers[0][1] },
+        MetricType::Counter | MetricType::Gauge => Value::Number(numbers[0][0]),
+    }
+}
+
+/// Hides a series and queues the reset of its cells behind everything this process has counted.
+fn remove_series(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
+    if !registry::hide(segment, id) {
+        return false;
+    }
+    // Killed or refused in between, the series stays hidden, and its reviver resets what is left.
+    if reset_cells(segment, id, spec) {
+        registry::hidden(segment, id);
+    }
+    true
+}
+
+/// Sets a series' totals to zero by events, so that it happens exactly once and in this process's
+/// order; its direct cells at once. Gauge cells need none: their stamps go out of date.
+fn reset_cells(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
+    let Some(place) = SeriesPlace::of(segment, id, spec) else { return true };
+    let first = place.first_cell();
+    for cell in 0..spec.cells_per_series() as u32 {
+        if let Some(direct) = direct_cell(segment, first + cell) {
+            totals::update_direct(direct, |_| totals::Words::default());
+        }
+        let reset = Event { id, weight: RESET_WEIGHT, value: f64::from(cell) };
+        if spec.metric_type != MetricType::Gauge && !push_patiently(reset) {
+            return false;
+        }
+    }
+    true
+}
+
+/// For rare events that have no direct path.
+fn push_patiently(event: Event) -> bool {
+    if OWN.get().is_some_and(|own| own.worker.push(event)) {
+        return true;
+    }
+    let end = os::monotonic_ns() + REMOVAL_PATIENCE.as_nanos() as u64;
+    while !push_to_ring(event, true) {
+        if os::monotonic_ns() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+// ---------------------------------------------------------------------------------------------
+// Handles
+
+/// One series as a process uses it: the handle that `labels(...)` returns. No call on it blocks,
+/// allocates or raises.
+pub struct Series {
+    id: AtomicU32,
+    entry: AtomicRef<SeriesEntry>,
+    metric_type: MetricType,
+    family: &'static Family,
+}
+
+impl Series {
+    fn leak(family: &'static Family, segment: &'static Segment, id: u32) -> &'static Series {
+        let series: &'static Series = Box::leak(Box::new(Series {
+            id: AtomicU32::new(0),
+            entry: AtomicRef::new(),
+            metric_type: family.spec.metric_type,
+            family,
+        }));
+        series.point_to(segment, id);
+        series
+    }
+
+    fn point_to(&self, segment: &'static Segment, id: u32) {
+        if let Some(entry) = segment.series(id) {
+            self.entry.set(entry);
+        }
+        self.id.store(id, Ordering::Relaxed); // used by this process's producer only
+    }
+
+    #[inline]
+    fn id(&self) -> u32 {
+        self.id.load(Ordering::Relaxed) // see `point_to`
+    }
+
+    /// The family it belongs to.
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    /// False after a removal: ask the family for the series again, which revives it.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        let state = self.entry.get().map_or(0, |entry| entry.state.load(Ordering::Relaxed)); // a hint, rechecked
+        registry::state_of(state) == SERIES_LIVE
+    }
+
+    /// Adds to a counter. False, and counted as refused, when the amount is negative, NaN or infinite
+    /// or this is no counter.
+    #[inline]
+    pub fn inc(&self, amount: f64) -> bool {
+        if amount >= 0.0 && amount < f64::INFINITY && self.metric_type == MetricType::Counter {
+            push(Event { id: self.id(), weight: 1.0, value: amount });
+            return true;
+        }
+        self.refuse(amount, self.metric_type == MetricType::Counter)
+    }
+
+    /// Observes a value in a histogram or summary. False, and counted as refused, when it is NaN or
+    /// infinite or this takes no observations.
+    #[inline]
+    pub fn observe(&self, value: f64) -> bool {
+        self.observe_weighted(value, 1.0)
+    }
+
+    /// As [`Series::observe`], counting `weight` times: 1/rate of a sampled StatsD call.
+    #[inline]
+    pub fn observe_weighted(&self, value: f64, weight: f32) -> bool {
+        let fits = matches!(self.metric_type, MetricType::Histogram | MetricType::Summary);
+        if value.abs() < f64::INFINITY && weight > 0.0 && weight < f32::INFINITY && fits {
+            push(Event { id: self.id(), weight, value });
+            return true;
+        }
+        self.refuse(if value.is_finite() { f64::NAN } else { value }, fits)
+    }
+
+    #[cold]
+    fn refuse(&self, value: f64, fits: bool) -> bool {
+        let counters = &segment().header().counters;
+        let which = match (fits, value < 0.0 && value.is_finite()) {
+            (false, _) => &counters.refused_wrong_type,
+            (true, true) => &counters.refused_negative,
+            (true, false) => &counters.refused_not_finite,
+        };
+        which.fetch_add(1, Ordering::Relaxed); // a count, no order
+        false
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, value: f64) -> bool {
+        self.set_stamped(value, None)
+    }
+
+    /// Sets a gauge of a mostrecent mode as of another time than now.
+    pub fn set_at(&self, value: f64, unix_seconds: f64) -> bool {
+        self.set_stamped(value, Some((unix_seconds * 1e9) as u64))
+    }
+
+    fn set_stamped(&self, value: f64, at_ns: Option<u64>) -> bool {
+        if self.metric_type != MetricType::Gauge {
+            return self.refuse(value, false);
+        }
+        if self.family.spec.gauge_mode == GaugeMode::Shared {
+            return self.update_shared(|_| totals::shared_gauge(value));
+        }
+        let Some(cell) = self.own_gauge_cell() else { return self.no_space() };
+        cell.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the stamp
+        let stamp = if self.family.spec.gauge_mode.is_most_recent() {
+            at_ns.unwrap_or_else(os::unix_ns).max(1)
+        } else {
+            self.generation_stamp()
+        };
+        cell.stamp.store(stamp, Ordering::Release); // partner: `Stamped::read`
+        true
+    }
+
+    /// Adds to a gauge: to this process's part, or atomically to a shared one.
+    pub fn add(&self, amount: f64) -> bool {
+        if self.metric_type != MetricType::Gauge {
+            return self.refuse(amount, false);
+        }
+        if self.family.spec.gauge_mode == GaugeMode::Shared {
+            return self.update_shared(|old| totals::shared_gauge(old.floats().0 + amount));
+        }
+        self.set(self.get_local() + amount)
+    }
+
+    fn update_shared(&self, change: impl Fn(totals::Words) -> totals::Words) -> bool {
+        let cell = self.entry.get().map(|entry| entry.cell.load(Ordering::Relaxed)); // written once
+        match cell.and_then(|cell| direct_cell(segment(), cell)) {
+            Some(cell) => {
+                totals::update_direct(cell, change);
+                true
+            }
+            None => self.no_space(),
+        }
+    }
+
+    fn no_space(&self) -> bool {
+        segment().header().counters.refused_no_space.fetch_add(1, Ordering::Relaxed); // a count, no order
+        false
+    }
+
+    /// This process's own value of a gauge; 0 when it has set none.
+    pub fn get_local(&self) -> f64 {
+        if self.family.spec.gauge_mode == GaugeMode::Shared {
+            return match self.get() {
+                Value::Number(value) => value,
+                _ => 0.0,
+            };
+        }
+        let cell = self.own_gauge_cell();
+        let value = cell.and_then(|cell| totals::Stamped::read(&cell.value, &cell.stamp));
+        let mode = self.family.spec.gauge_mode;
+        value
+            .filter(|value| {
+                self.entry.get().is_some_and(|entry| drain::is_current(entry, mode, *value))
+            })
+            .map_or(0.0, |value| value.value)
+    }
+
+    fn own_gauge_cell(&self) -> Option<&'static GaugeCell> {
+        if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
+            OWN.clear(); // see `push_to_ring`
+        }
+        let own = own()?;
+        if self.family.spec.gauge_mode.is_live() {
+            own.worker.mark_live_gauges();
+        }
+        own.worker.gauge_cell(self.entry.get()?.gauge.load(Ordering::Relaxed)) // written once
+    }
+
+    /// The stamp that marks a value as belonging to the series' present life.
+    fn generation_stamp(&self) -> u64 {
+        let state = self.entry.get().map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `revive`
+        u64::from(registry::generation_of(state)) + 1
+    }
+
+    /// The value over all processes, drained first. Gauges of the modes `all` and `liveall` answer
+    /// with this process's own value.
+    pub fn get(&self) -> Value {
+        if self.family.spec.gauge_mode.is_per_worker() && self.metric_type == MetricType::Gauge {
+            return Value::Number(self.get_local());
+        }
+        consolidated(|segment, totals, own| {
+            let Some(place) = SeriesPlace::of(segment, self.id(), &self.family.spec) else {
+                return Value::Number(0.0);
+            };
+            if self.metric_type == MetricType::Gauge {
+                let gauge = snapshot::read_gauge(segment, totals, &place, own);
+                return Value::Number(gauge.merged.unwrap_or(0.0));
+            }
+            event_value(segment, totals, &place, self.metric_type)
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! Options, environment names, defaults with their docs. The README's table is generated from `SETTINGS`.
+
+use std::path::PathBuf;
+
+use crate::error::Error;
+
+/// Where `/metrics` is listened on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Listen {
+    /// Nowhere: scrapes come through the app's own endpoint, `promring dump` or `promring serve`.
+    Off,
+    /// `host:port`, `:port` or `port`.
+    Tcp(String),
+}
+
+/// The label by which the per-process gauge modes (`all`, `liveall`) tell workers apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GaugeLabel {
+    /// `pid`, as prometheus_client and client_ruby have it.
+    Pid,
+    /// `worker`: a small number that a recycled worker's successor takes over, so series stay few.
+    Worker,
+}
+
+impl GaugeLabel {
+    /// The label's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GaugeLabel::Pid => "pid",
+            GaugeLabel::Worker => "worker",
+        }
+    }
+}
+
+/// How promring works in this process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Path of the segment, without the suffix that names the layout version.
+    pub segment: Option<PathBuf>,
+    /// `PROMETHEUS_MULTIPROC_DIR`: the segment's directory when `segment` is not set.
+    pub multiproc_dir: Option<PathBuf>,
+    /// What the default segment is named after; the current directory if not set.
+    pub app_root: Option<PathBuf>,
+    /// The aggregator's address.
+    pub listen: Listen,
+    /// Cap on series per app.
+    pub max_series: u32,
+    /// Cap on series per family.
+    pub max_series_per_family: u32,
+    /// A segment abandoned for less than this many seconds is taken up again instead of started afresh.
+    pub adopt_seconds: u64,
+    /// Label of the per-process gauge modes.
+    pub gauge_label: GaugeLabel,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            segment: None,
+            multiproc_dir: None,
+            app_root: None,
+            listen: Listen::Tcp("127.0.0.1:9394".into()),
+            max_series: 100_000,
+            max_series_per_family: 10_000,
+            adopt_seconds: 0,
+            gauge_label: GaugeLabel::Pid,
+        }
+    }
+}
+
+/// One option as users see it.
+#[derive(Debug)]
+pub struct Setting {
+    /// Name in `configure` of Ruby and Python.
+    pub name: &'static str,
+    /// Environment variable.
+    pub env: &'static str,
+    /// Default, in words.
+    pub default: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// Every option, in the order of the README's table.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "segment",
+        env: "PROMRING_SEGMENT",
+        default: "`promring` in `PROMETHEUS_MULTIPROC_DIR` if that is set, else `/dev/shm/promring-<uid>/<app>`",
+        doc: "Path of the app's segment, on a tmpfs. All processes that name the same path share one `/metrics`.",
+    },
+    Setting {
+        name: "app_root",
+        env: "PROMRING_APP_ROOT",
+        default: "the current directory",
+        doc: "Directory that the default segment is named after.",
+    },
+    Setting {
+        name: "listen",
+        env: "PROMRING_LISTEN",
+        default: "`127.0.0.1:9394`",
+        doc: "Address of the aggregator's `/metrics`, or `off`.",
+    },
+    Setting {
+        name: "max_series",
+        env: "PROMRING_MAX_SERIES",
+        default: "100000",
+        doc: "Cap on series per app; label sets beyond it count in their family's overflow series. Read when the segment is created.",
+    },
+    Setting {
+        name: "max_series_per_family",
+        env: "PROMRING_MAX_SERIES_PER_FAMILY",
+        default: "10000",
+        doc: "The same per metric family.",
+    },
+    Setting {
+        name: "adopt_seconds",
+        env: "PROMRING_ADOPT_SECONDS",
+        default: "0",
+        doc: "A server that starts within this time after the last process ended goes on with the old totals; 0 starts afresh.",
+    },
+    Setting {
+        name: "gauge_label",
+        env: "PROMRING_GAUGE_LABEL",
+        default: "`pid`",
+        doc: "Label of gauges in the modes `all` and `liveall`: `pid`, or `worker` for a small stable number.",
+    },
+];
+
+impl Config {
+    /// The defaults, overridden by the environment. Values that cannot be used are returned to be
+    /// logged; the default stays.
+    pub fn from_env() -> (Config, Vec<Error>) {
+        Config::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// As [`Config::from_env`], with another source of variables.
+    ///
+    /// ```
+    /// use promring::config::{Config, Listen};
+    /// let (config, errors) = Config::from_lookup(|name| match name {
+    ///     "PROMRING_LISTEN" => Some("off".into()),
+    ///     "PROMRING_MAX_SERIES" => Some("many".into()),
+    ///     _ => None,
+    /// });
+    /// assert_eq!(config.listen, Listen::Off);
+    /// assert_eq!(config.max_series, 100_000);
+    /// assert!(errors[0].to_string().starts_with("PROMRING_MAX_SERIES=\"many\" is not valid"));
+    /// ```
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> (Config, Vec<Error>) {
+        let mut config = Config::default();
+        let mut errors = Vec::new();
+        for setting in SETTINGS {
+            if let Some(value) = lookup(setting.env).filter(|value| !value.is_empty()) {
+                errors.extend(config.set(setting.name, &value).err());
+            }
+        }
+        // prometheus_client still honours the lower-case name.
+        let directory = ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"];
+        config.multiproc_dir = directory
+            .iter()
+            .find_map(|name| lookup(name))
+            .filter(|d| !d.is_empty())
+            .map(PathBuf::from);
+        (config, errors)
+    }
+
+    /// Sets one option by its name in [`SETTINGS`].
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let refuse =
+            |env, expected| Error::Setting { name: env, value: value.to_string(), expected };
+        match name {
+            "segment" => self.segment = Some(PathBuf::from(value)),
+            "app_root" => self.app_root = Some(PathBuf::from(value)),
+            "listen" if matches!(value, "off" | "none" | "false") => self.listen = Listen::Off,
+            "listen" => {
+                let port = value.rsplit(':').next().unwrap_or(value);
+                port.parse::<u16>()
+                    .map_err(|_| refuse("PROMRING_LISTEN", "host:port, :port, port or off"))?;
+                self.listen = Listen::Tcp(value.to_string());
+            }
+            "max_series" => {
+                self.max_series = number(value, 1, 10_000_000)
+                    .ok_or_else(|| refuse("PROMRING_MAX_SERIES", "a number from 1 to 10000000"))?;
+            }
+            "max_series_per_family" => {
+                self.max_series_per_family = number(value, 1, 10_000_000).ok_or_else(|| {
+                    refuse("PROMRING_MAX_SERIES_PER_FAMILY", "a number from 1 to 10000000")
+                })?;
+            }
+            "adopt_seconds" => {
+                self.adopt_seconds = number(value, 0, 31_536_000)
+                    .ok_or_else(|| refuse("PROMRING_ADOPT_SECONDS", "a number of seconds"))?
+                    .into();
+            }
+            "gauge_label" => {
+                self.gauge_label = match value {
+                    "pid" => GaugeLabel::Pid,
+                    "worker" => GaugeLabel::Worker,
+                    _ => return Err(refuse("PROMRING_GAUGE_LABEL", "pid or worker")),
+                }
+            }
+            _ => {
+                return Err(Error::Setting {
+                    name: "setting",
+                    value: name.to_string(),
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label",
+                })
+            }
+        }
+        Ok(())
+    }
+
+    /// The segment's path without the suffix of the layout version. `uid` is the effective user's.
+    ///
+    /// It depends on configuration alone, so that forked, spawned, re-executed and unrelated
+    /// processes of the app meet in it.
+    pub(crate) fn segment_base(&self, uid: u32) -> PathBuf {
+        if let Some(path) = &self.segment {
+            return path.clone();
+        }
+        if let Some(directory) = &self.multiproc_dir {
+            return directory.join("promring");
+        }
+        let root =
+            self.app_root.clone().or_else(|| std::env::current_dir().ok()).unwrap_or_default();
+        let root = root.canonicalize().unwrap_or(root);
+        let name: String = root
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_else(|| "app".into())
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+            .take(64)
+            .collect();
+        // Two apps may have directories of one name: a short hash of the whole path tells them apart.
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for byte in root.as_os_str().as_encoded_bytes() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        PathBuf::from(format!("/dev/shm/promring-{uid}/{name}-{:08x}", hash as u32))
+    }
+}
+
+fn number(text: &str, least: u32, most: u32) -> Option<u32> {
+    text.trim().parse().ok().filter(|n| (least..=most).contains(n))
+}

@@ -1,0 +1,600 @@
+//! Rings -> totals, exactly once: the try-lock, the redo record, the commit point, reaping. THE essay.
+//!
+//! # What must hold
+//! An event whose `push` has returned is added to its cell exactly once, whoever is killed wherever:
+//! its producer, the drainer, the drainer's successor. `drain` is the only writer of totals and of ring
+//! heads, and at most one process drains at a time.
+//!
+//! # The lock
+//! One word: `{place + 1, generation of the claim}` of the holder, 0 when free. It is only ever
+//! *tried*, by compare-and-swap. A holder that is dead by the kernel's word (its byte lock is free) is
+//! replaced by compare-and-swap of its word, so of several successors one wins. Whoever drains has
+//! claimed a place first, hence has a byte lock by which others can tell whether it lives.
+//!
+//! # One event
+//! ```text
+//! read slot `position - 1` of place p; compute the ABSOLUTE new words of its cell
+//! entry[position & 1] <- cell, words        relaxed
+//! commit <- {p, position}                   release      THE COMMIT POINT
+//! fence                                     release      (partner: the peek's fence)
+//! cell <- words                             relaxed
+//! …next event…; after the last one: head of p <- position   release; fence release
+//! ```
+//! Killed before the commit point: the event is still in the ring, its cell untouched. Killed after it:
+//! the successor finds `position` ahead of the head of p, stores the same absolute words again
+//! (idempotent, so the successor may die here, too) and moves the head. All events before it were
+//! applied already, since the cells of event n are stored before the commit of event n + 1.
+//!
+//! Two liberties:
+//! 1. The head is stored once per batch: until then `commit` *is* the head. Hence two entries taking
+//!    turns, so that the entry of event n + 1 is never written over the one that `commit` names.
+//! 2. After a batch the head makes the record stale, so the next ring's events may overwrite either
+//!    entry. The fence behind the head's store keeps that order.
+//!
+//! # Folding a dead worker's gauge
+//! The same record with kind FOLD and the gauge's number for a position: the total's absolute words,
+//! then the cell's stamp is cleared, then `commit` <- 0 *before* the entry can be written again: unlike
+//! a head, a cleared stamp would not tell a later owner of the place that the record is stale.
+//!
+//! # Looking without the lock
+//! [`peek`] copies totals and walks rings while the holder is stopped. It is right if neither `commit`
+//! nor the lock word nor its sequence number changed meanwhile; the committed event's words are laid
+//! over the copy, as a successor would.
+
+use std::time::Duration;
+
+use crate::layout::*;
+use crate::os;
+use crate::registry::{self, FamilySpec, GaugeMode, MetricType};
+use crate::ring::{self, Event};
+use crate::segment::Segment;
+use crate::sync::{fence, AtomicU64, Ordering};
+use crate::totals::{CellKind, Classifier, Stamped, Words};
+use crate::worker::{self, Worker};
+
+const KIND_SHIFT: u32 = 62;
+const PLACE_SHIFT: u32 = 48;
+const POSITION_MASK: u64 = (1 << PLACE_SHIFT) - 1;
+/// Record kinds; 0 in the whole word means that nothing is pending.
+const EVENT: u64 = 1;
+const FOLD: u64 = 2;
+
+/// How an event's id is applied: the first cell of the series and what kind of series it is.
+#[derive(Clone, Copy)]
+struct Plan {
+    cell: u32,
+    /// 0: not looked up yet; 1: counter; 2: summary; 3: takes no events; from 4: histogram, classifier `shape - 4`.
+    shape: u32,
+}
+
+const UNKNOWN: u32 = 0;
+const COUNTER: u32 = 1;
+const SUMMARY: u32 = 2;
+const NO_EVENTS: u32 = 3;
+const FIRST_HISTOGRAM: u32 = 4;
+
+/// Which cell an event changes, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Target {
+    /// Add to the cell.
+    Add(u32, CellKind),
+    /// Set the cell to zero.
+    Reset(u32),
+}
+
+/// Process-private knowledge of series, validated once: later scribbling over the registry cannot
+/// lead an event astray.
+#[derive(Default)]
+pub(crate) struct Plans {
+    by_id: Vec<Plan>,
+    classifiers: Vec<Classifier>,
+    /// Classifier of each family looked up so far, by family id.
+    families: Vec<Option<(MetricType, u32)>>,
+}
+
+impl Plans {
+    /// Where this event goes; None for an id that is not (yet) registered or a cell out of bounds.
+    #[inline]
+    pub(crate) fn target(&mut self, segment: &Segment, event: &Event) -> Option<Target> {
+        let plan = match self.by_id.get(event.id as usize) {
+            Some(plan) if plan.shape != UNKNOWN => *plan,
+            _ => self.look_up(segment, event.id)?,
+        };
+        if !event.value.is_finite() || !event.weight.is_finite() {
+            return None; // no push of ours
+        }
+        if event.weight < 0.0 {
+            let within = event.value as u32;
+            return (within < self.n_cells(plan)).then(|| Target::Reset(plan.cell + within));
+        }
+        match plan.shape {
+            COUNTER => Some(Target::Add(plan.cell, CellKind::Counter)),
+            SUMMARY => Some(Target::Add(plan.cell, CellKind::Observations)),
+            NO_EVENTS => None,
+            shape => {
+                let classifier = &self.classifiers[(shape - FIRST_HISTOGRAM) as usize];
+                let bucket = classifier.bucket(event.value) as u32;
+                Some(Target::Add(plan.cell + bucket, CellKind::Observations))
+            }
+        }
+    }
+
+    fn n_cells(&self, plan: Plan) -> u32 {
+        match plan.shape.checked_sub(FIRST_HISTOGRAM) {
+            Some(shape) => self.classifiers[shape as usize].n_buckets() as u32,
+            None => 1,
+        }
+    }
+
+    #[cold]
+    fn look_up(&mut self, segment: &Segment, id: u32) -> Option<Plan> {
+        let entry = segment.series(id)?;
+        let family = entry.family.load(Ordering::Relaxed); // written before the id was handed to a producer
+        let shape = self.shape_of(segment, family)?;
+        let plan = Plan { cell: entry.cell.load(Ordering::Relaxed), shape }; // as above
+        let end = u64::from(plan.cell) + u64::from(self.n_cells(plan));
+        if plan.cell == 0 || end * size_of::<Cell>() as u64 > segment.committed(Region::Cells) {
+            return None;
+        }
+        let at = id as usize;
+        if self.by_id.len() <= at {
+            self.by_id.resize(at + 1, Plan { cell: 0, shape: UNKNOWN });
+        }
+        self.by_id[at] = plan;
+        Some(plan)
+    }
+
+    fn shape_of(&mut self, segment: &Segment, family: u32) -> Option<u32> {
+        let at = family as usize;
+        if let Some(Some((_, shape))) = self.families.get(at) {
+            return Some(*shape);
+        }
+        let spec = registry::family_spec(segment, family)?;
+        let shape = match spec.metric_type {
+            MetricType::Counter => COUNTER,
+            MetricType::Summary => SUMMARY,
+            MetricType::Gauge => NO_EVENTS,
+            MetricType::Histogram => self.classifier_of(&spec),
+        };
+        if self.families.len() <= at {
+            self.families.resize(at + 1, None);
+        }
+        self.families[at] = Some((spec.metric_type, shape));
+        Some(shape)
+    }
+
+    /// Families with the same buckets share one table.
+    fn classifier_of(&mut self, spec: &FamilySpec) -> u32 {
+        let new = Classifier::new(&spec.buckets);
+        let known = self.classifiers.iter().position(|old| *old == new);
+        let at = known.unwrap_or_else(|| {
+            self.classifiers.push(new);
+            self.classifiers.len() - 1
+        });
+        FIRST_HISTOGRAM + at as u32
+    }
+}
+
+/// What the fold must know of a gauge.
+#[derive(Clone, Copy)]
+struct GaugePlan {
+    series: u32,
+    cell: u32,
+    mode: GaugeMode,
+}
+
+/// This process's side of draining; may hold the lock or not.
+pub(crate) struct Drainer {
+    segment: &'static Segment,
+    place: usize,
+    /// Our word in the lock.
+    word: u64,
+    pub(crate) plans: Plans,
+    gauges: Vec<Option<GaugePlan>>,
+    /// Series ids below this one have been looked at for gauges.
+    gauges_seen: u32,
+}
+
+fn lock_word(place: usize, generation: u64) -> u64 {
+    (generation << 16) | (place as u64 + 1)
+}
+
+impl Drainer {
+    /// For the process that holds this place.
+    pub(crate) fn new(worker: &Worker) -> Drainer {
+        Drainer {
+            segment: worker.segment,
+            place: worker.place,
+            word: lock_word(worker.place, worker.generation()),
+            plans: Plans::default(),
+            gauges: Vec::new(),
+            gauges_seen: 1,
+        }
+    }
+
+    /// Tries the lock once. `ask_kernel` allows the system call that tells whether its holder died.
+    pub(crate) fn try_lock(&self, ask_kernel: bool) -> bool {
+        let lock = &self.segment.header().drain_lock;
+        // Acquire: partner is the release store in `unlock`; a dead holder's stores are made visible
+        // by the kernel's freeing of its byte, which was asked for before the second exchange.
+        let taken = match lock.compare_exchange(0, self.word, Ordering::Acquire, Ordering::Relaxed)
+        {
+            Ok(_) => true,
+            Err(holder) if ask_kernel && holder != self.word && self.holder_died(holder) => {
+                let seized =
+                    lock.compare_exchange(holder, self.word, Ordering::Acquire, Ordering::Relaxed);
+                if seized.is_ok() {
+                    self.count(|c| &c.takeovers, 1);
+                }
+                seized.is_ok()
+            }
+            Err(_) => false,
+        };
+        if taken {
+            self.segment.header().drain_seq.fetch_add(1, Ordering::AcqRel); // partner: `peek`
+            recover(self.segment);
+        }
+        taken
+    }
+
+    fn holder_died(&self, holder: u64) -> bool {
+        let Some(place) = (holder & 0xffff).checked_sub(1) else { return false };
+        let place = place as usize;
+        let Some(header) = self.segment.place(place) else { return true }; // scribbled: no such place
+        let state = header.state.load(Ordering::Acquire); // partner: `worker::claim_place`
+        let same_claim = lock_word(place, worker::generation_of(state)) == holder;
+        !same_claim || worker::is_dead(self.segment, place, Some(self.place))
+    }
+
+    /// Tries the lock for a bounded time: a scrape may wait, a push never does.
+    pub(crate) fn lock_within(&self, patience: Duration) -> bool {
+        let end = os::monotonic_ns() + patience.as_nanos() as u64;
+        let mut pause = Duration::from_micros(20);
+        let mut ask_kernel = false; // a live holder is done in microseconds: first just try again
+        loop {
+            if self.try_lock(ask_kernel) {
+                return true;
+            }
+            if os::monotonic_ns() >= end {
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(2));
+            ask_kernel = true;
+        }
+    }
+
+    /// Gives the lock back.
+    pub(crate) fn unlock(&self) {
+        self.segment.header().redo.commit.store(0, Ordering::Release); // all is in the cells and heads
+        self.segment.header().drain_lock.store(0, Ordering::Release); // partner: `try_lock`
+    }
+
+    /// Drains this process's own ring; the lock is held.
+    pub(crate) fn drain_own(&mut self) {
+        self.drain_place(self.place);
+    }
+
+    /// Drains every ring and reaps the dead; the lock is held. Returns the number of events.
+    pub(crate) fn drain_all(&mut self) -> u64 {
+        let started = os::monotonic_ns();
+        let mut n = 0;
+        for place in 0..self.segment.n_places() {
+            n += self.drain_place(place);
+        }
+        self.count(|c| &c.drains, 1);
+        self.count(|c| &c.drain_ns, os::monotonic_ns() - started);
+        n
+    }
+
+    /// Frees the places of workers that have ended; the lock is held.
+    pub(crate) fn reap_dead(&mut self) {
+        for place in 0..self.segment.n_places() {
+            let claimed = worker::status(self.segment, place) == worker::Status::Claimed;
+            if claimed && worker::is_dead(self.segment, place, Some(self.place)) {
+                self.reap(place);
+            }
+        }
+    }
+
+    /// Everything a dead worker left is taken over, then its place is free. Killed in between, the
+    /// place is still claimed by the dead, and the next drainer goes on.
+    fn reap(&mut self, place: usize) {
+        while self.drain_place(place) > 0 {}
+        self.fold_gauges(place);
+        if let Some(header) = self.segment.place(place) {
+            worker::free(header);
+            self.count(|c| &c.reaped, 1);
+        }
+    }
+
+    fn drain_place(&mut self, place: usize) -> u64 {
+        let segment = self.segment;
+        let (Some(slots), Some(header)) = (segment.ring(place), segment.place(place)) else {
+            return 0;
+        };
+        let n_cells = segment.committed(Region::Cells) as usize / size_of::<Cell>();
+        let Some(cells) = segment.slice::<Cell>(Region::Cells, 0, n_cells) else { return 0 };
+        let redo = &segment.header().redo;
+        let head = header.head.load(Ordering::Relaxed); // written under this lock only
+        let mut position = head;
+        while position.wrapping_sub(head) < RING_SLOTS as u64 {
+            let Some(event) = ring::peek(slots, position) else { break };
+            position = position.wrapping_add(1);
+            let target = self.plans.target(segment, &event);
+            let Some((cell, index, words)) = new_words(cells, target, &event) else {
+                self.count(|c| &c.corrupt_events, 1); // an id nobody registered: not a push of ours
+                continue;
+            };
+            step(redo, EVENT, place, position, index, words);
+            store_cell(cell, words);
+        }
+        let n = position.wrapping_sub(head);
+        if n > 0 {
+            header.head.store(position, Ordering::Release); // slots are free; partner: `Worker::pending`
+            fence(Ordering::Release); // liberty 2: the record is stale before an entry is written again
+            self.count(|c| &c.events_drained, n);
+        }
+        n
+    }
+
+    /// Merges a dead worker's gauges into the totals (or drops them, in the live modes), each once.
+    fn fold_gauges(&mut self, place: usize) {
+        self.learn_gauges();
+        let redo = &self.segment.header().redo;
+        for (gauge, cell) in worker::gauge_cells(self.segment, place) {
+            let Some(dead) = Stamped::read(&cell.value, &cell.stamp) else { continue };
+            let Some(Some(plan)) = self.gauges.get(gauge as usize) else { continue };
+            if plan.mode.is_per_worker() && !plan.mode.is_live() {
+                continue; // `all` keeps a dead worker's sample until its place is taken
+            }
+            if let (false, Some((total, words))) =
+                (plan.mode.is_live(), fold_words(self.segment, plan, dead))
+            {
+                step(redo, FOLD, place, u64::from(gauge), plan.cell, words);
+                store_cell(total, words);
+            }
+            cell.stamp.store(0, Ordering::Release);
+            redo.commit.store(0, Ordering::Release); // before the entry is written again
+            fence(Ordering::Release);
+        }
+    }
+
+    /// Brings the table of gauges up to date with the registry.
+    fn learn_gauges(&mut self) {
+        let end = registry::n_series(self.segment);
+        for id in self.gauges_seen..end {
+            let Some(entry) = self.segment.series(id) else { break };
+            let family = entry.family.load(Ordering::Relaxed); // written before the id got a gauge cell
+            let Some(spec) = registry::family_spec(self.segment, family) else { continue };
+            if spec.metric_type != MetricType::Gauge {
+                continue;
+            }
+            let gauge = entry.gauge.load(Ordering::Relaxed) as usize; // as above
+            if gauge as u64 >= self.segment.max_series() + MAX_FAMILIES as u64 {
+                continue; // scribbled
+            }
+            if self.gauges.len() <= gauge {
+                self.gauges.resize(gauge + 1, None);
+            }
+            let cell = entry.cell.load(Ordering::Relaxed); // as above
+            self.gauges[gauge] = Some(GaugePlan { series: id, cell, mode: spec.gauge_mode });
+        }
+        self.gauges_seen = self.gauges_seen.max(end);
+    }
+
+    fn count(&self, which: impl Fn(&Counters) -> &AtomicU64, n: u64) {
+        which(&self.segment.header().counters).fetch_add(n, Ordering::Relaxed); // a count, no order
+    }
+}
+
+/// The absolute words an event leaves in its cell.
+#[inline]
+fn new_words<'a>(
+    cells: &'a [Cell],
+    target: Option<Target>,
+    event: &Event,
+) -> Option<(&'a Cell, u32, Words)> {
+    match target? {
+        Target::Add(index, kind) => {
+            let cell = cells.get(index as usize)?;
+            let words = kind.apply(Words::of(cell), event.value, f64::from(event.weight));
+            Some((cell, index, words))
+        }
+        Target::Reset(index) => Some((cells.get(index as usize)?, index, Words::default())),
+    }
+}
+
+/// Writes the record of one step and commits it.
+#[inline]
+fn step(redo: &Redo, kind: u64, place: usize, position: u64, cell: u32, words: Words) {
+    let entry = &redo.entry[(position & 1) as usize];
+    entry.cell.store(u64::from(cell), Ordering::Relaxed); // ordered by the commit
+    entry.a.store(words.a, Ordering::Relaxed); // ordered by the commit
+    entry.b.store(words.b, Ordering::Relaxed); // ordered by the commit
+    let word = (kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT) | (position & POSITION_MASK);
+    redo.commit.store(word, Ordering::Release); // THE COMMIT POINT; partner: `read_record`
+    fence(Ordering::Release); // cells change after the commit; partner: the fence in `peek`
+}
+
+#[inline]
+fn store_cell(cell: &Cell, words: Words) {
+    cell.a.store(words.a, Ordering::Relaxed); // ordered by the fence before and the next commit after
+    cell.b.store(words.b, Ordering::Relaxed); // as above
+}
+
+/// The committed step, read and checked: it may come from a process that scribbled.
+struct Record {
+    kind: u64,
+    place: usize,
+    position: u64,
+    cell: usize,
+    words: Words,
+}
+
+fn read_record(segment: &Segment) -> Option<Record> {
+    let redo = &segment.header().redo;
+    let word = redo.commit.load(Ordering::Acquire); // partner: the commit in `step`
+    if word == 0 {
+        return None;
+    }
+    let position = word & POSITION_MASK;
+    let entry = &redo.entry[(position & 1) as usize];
+    let get = |word: &AtomicU64| word.load(Ordering::Relaxed); // ordered by the acquire above
+    Some(Record {
+        kind: word >> KIND_SHIFT,
+        place: (word >> PLACE_SHIFT) as usize & 0x3fff,
+        position,
+        cell: get(&entry.cell) as usize,
+        words: Words { a: get(&entry.a), b: get(&entry.b) },
+    })
+}
+
+/// How far a committed event is ahead of its ring's head; None when the record is stale or nonsense.
+fn ahead(record: &Record, header: &PlaceHeader) -> Option<u64> {
+    let head = header.head.load(Ordering::Acquire); // partner: the store in `drain_place`
+    let distance = record.position.wrapping_sub(head) & POSITION_MASK;
+    (1..=RING_SLOTS as u64).contains(&distance).then_some(distance)
+}
+
+/// Finishes what the holder before us had committed; the lock is held. May die anywhere, too.
+fn recover(segment: &Segment) {
+    if let Some(record) = read_record(segment) {
+        let cell = segment.at::<Cell>(Region::Cells, (record.cell * size_of::<Cell>()) as u64);
+        if let (Some(header), Some(cell)) = (segment.place(record.place), cell) {
+            match record.kind {
+                EVENT => {
+                    if let Some(distance) = ahead(&record, header) {
+                        store_cell(cell, record.words);
+                        let head = header.head.load(Ordering::Relaxed); // written under this lock only
+                        header.head.store(head.wrapping_add(distance), Ordering::Release);
+                        // partner: `Worker::pending`
+                    }
+                }
+                FOLD => {
+                    store_cell(cell, record.words);
+                    let gauge = record.position as u32;
+                    let mut cells = worker::gauge_cells(segment, record.place);
+                    if let Some((_, cell)) = cells.find(|(number, _)| *number == gauge) {
+                        cell.stamp.store(0, Ordering::Release);
+                    }
+                }
+                _ => {}
+            }
+        }
+        fence(Ordering::Release);
+    }
+    segment.header().redo.commit.store(0, Ordering::Release);
+    fence(Ordering::Release); // before an entry is written again
+}
+
+/// A gauge's total after a dead worker's value, if that value belongs to the series' present life.
+fn fold_words<'a>(
+    segment: &'a Segment,
+    plan: &GaugePlan,
+    dead: Stamped,
+) -> Option<(&'a Cell, Words)> {
+    let entry = segment.series(plan.series)?;
+    if !is_current(entry, plan.mode, dead) {
+        return None;
+    }
+    let total =
+        segment.at::<Cell>(Region::Cells, u64::from(plan.cell) * size_of::<Cell>() as u64)?;
+    let old = Stamped::read(&total.a, &total.b).filter(|old| is_current(entry, plan.mode, *old));
+    let new = old.map_or(dead, |old| old.merge(dead, plan.mode));
+    Some((total, Words { a: new.value.to_bits(), b: new.stamp }))
+}
+
+/// Was this value set since the series was last created or revived?
+pub(crate) fn is_current(entry: &SeriesEntry, mode: GaugeMode, value: Stamped) -> bool {
+    if mode.is_most_recent() {
+        value.stamp >= entry.created_ns.load(Ordering::Relaxed) // rarely changes, and never back
+    } else {
+        let word = entry.state.load(Ordering::Acquire); // partner: `registry::revive`
+        value.stamp == u64::from(registry::generation_of(word)) + 1
+    }
+}
+
+/// All totals at one moment.
+pub(crate) struct Copied {
+    /// By cell index.
+    pub cells: Vec<Words>,
+    /// A dead worker's gauge that is in its total already although its cell still shows it.
+    pub folded: Option<(usize, u32)>,
+}
+
+/// A copy of all totals, rings included, made without the lock.
+///
+/// None when a running holder kept changing things: then it will be done soon, and the caller may try
+/// the lock again.
+pub(crate) fn peek(segment: &Segment, plans: &mut Plans) -> Option<Copied> {
+    let header = segment.header();
+    let stamp = || {
+        (
+            header.drain_lock.load(Ordering::Acquire), // partner: `try_lock`, `unlock`
+            header.drain_seq.load(Ordering::Acquire),  // partner: `try_lock`
+            header.redo.commit.load(Ordering::Acquire), // partner: `step`
+        )
+    };
+    let before = stamp();
+    let record = read_record(segment);
+    let mut copied = Copied { cells: copy_cells(segment), folded: None };
+    let mut heads = Vec::new();
+    for place in 0..segment.n_places() {
+        heads.push(segment.place(place)?.head.load(Ordering::Acquire)); // partner: `drain_place`
+    }
+    if let Some(record) = record {
+        lay_over(segment, &record, &mut copied, &mut heads);
+    }
+    for (place, head) in heads.into_iter().enumerate() {
+        add_pending(segment, plans, place, head, &mut copied.cells);
+    }
+    fence(Ordering::Acquire); // partner: the fence in `step`: a cell seen new means a commit seen new
+    (stamp() == before).then_some(copied)
+}
+
+/// Does to the copy what `recover` would do to the segment.
+fn lay_over(segment: &Segment, record: &Record, copied: &mut Copied, heads: &mut [u64]) {
+    let (Some(place), Some(cell)) =
+        (segment.place(record.place), copied.cells.get_mut(record.cell))
+    else {
+        return;
+    };
+    match (record.kind, ahead(record, place), heads.get_mut(record.place)) {
+        (EVENT, Some(distance), Some(head)) => {
+            *cell = record.words;
+            *head = head.wrapping_add(distance);
+        }
+        (FOLD, _, _) => {
+            *cell = record.words;
+            copied.folded = Some((record.place, record.position as u32));
+        }
+        _ => {}
+    }
+}
+
+/// All totals; the lock is held, or the caller checks that nothing changed.
+pub(crate) fn copy_cells(segment: &Segment) -> Vec<Words> {
+    let n = segment.used(Region::Cells) as usize / size_of::<Cell>();
+    segment.slice::<Cell>(Region::Cells, 0, n).unwrap_or(&[]).iter().map(Words::of).collect()
+}
+
+fn add_pending(segment: &Segment, plans: &mut Plans, place: usize, head: u64, copy: &mut [Words]) {
+    let Some(slots) = segment.ring(place) else { return };
+    for i in 0..RING_SLOTS as u64 {
+        let Some(event) = ring::peek(slots, head.wrapping_add(i)) else { return };
+        match plans.target(segment, &event) {
+            Some(Target::Add(cell, kind)) => {
+                if let Some(words) = copy.get_mut(cell as usize) {
+                    *words = kind.apply(*words, event.value, f64::from(event.weight));
+                }
+            }
+            Some(Target::Reset(cell)) => {
+                if let Some(words) = copy.get_mut(cell as usize) {
+                    *words = Words::default();
+                }
+            }
+            None => {}
+        }
+    }
+}

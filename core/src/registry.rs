@@ -1,0 +1,656 @@
+//! Append-only, lock-free registry in the segment: family -> series (label set) -> dense ids; rules for names and labels.
+//!
+//! Both families and series hang in hash chains whose heads are words of the segment. An entry is
+//! written completely and then linked by one compare-and-swap of the head; a loser of that race looks
+//! at what the winner put in front of it. So two processes can never register one name or one label
+//! set twice, nobody waits, and a process killed before the link leaves only unused bytes.
+//! Ids are never given back: a removed series is hidden and may be revived (see `core/docs/why.md`).
+
+use crate::error::Error;
+use crate::layout::*;
+use crate::os;
+use crate::segment::{Full, Segment};
+use crate::sync::{AtomicU32, Ordering};
+
+/// Longest metric or label name, bytes.
+pub const MAX_NAME_BYTES: usize = 512;
+/// Longest label value, bytes; a longer one goes to the family's overflow series.
+pub const MAX_LABEL_VALUE_BYTES: usize = 1024;
+/// Most labels of a family.
+pub const MAX_LABELS: usize = 64;
+/// Most finite buckets of a histogram.
+pub const MAX_BUCKETS: usize = 1024;
+
+/// What a metric family is, as Prometheus defines it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum MetricType {
+    /// Only ever grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations counted in buckets, with their sum.
+    Histogram,
+    /// Count and sum of observations.
+    Summary,
+}
+
+impl MetricType {
+    const ALL: [MetricType; 4] =
+        [MetricType::Counter, MetricType::Gauge, MetricType::Histogram, MetricType::Summary];
+
+    /// The word of the text format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
+            MetricType::Summary => "summary",
+        }
+    }
+}
+
+/// How the workers' values of one gauge combine; prometheus_client's `multiprocess_mode`, and one of ours.
+///
+/// The `Live` modes leave out workers that have ended; the others keep what they last set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum GaugeMode {
+    /// One sample per worker, living and dead.
+    All,
+    /// One sample per living worker.
+    LiveAll,
+    /// Sum over all workers.
+    Sum,
+    /// Sum over living workers.
+    LiveSum,
+    /// Maximum over all workers.
+    Max,
+    /// Maximum over living workers.
+    LiveMax,
+    /// Minimum over all workers.
+    Min,
+    /// Minimum over living workers.
+    LiveMin,
+    /// The value set last.
+    MostRecent,
+    /// The value set last by a living worker.
+    LiveMostRecent,
+    /// One value for the whole app, as StatsD has it: the last writer wins, `add` is atomic.
+    Shared,
+}
+
+impl GaugeMode {
+    const ALL: [(GaugeMode, &'static str); 11] = [
+        (GaugeMode::All, "all"),
+        (GaugeMode::LiveAll, "liveall"),
+        (GaugeMode::Sum, "sum"),
+        (GaugeMode::LiveSum, "livesum"),
+        (GaugeMode::Max, "max"),
+        (GaugeMode::LiveMax, "livemax"),
+        (GaugeMode::Min, "min"),
+        (GaugeMode::LiveMin, "livemin"),
+        (GaugeMode::MostRecent, "mostrecent"),
+        (GaugeMode::LiveMostRecent, "livemostrecent"),
+        (GaugeMode::Shared, "shared"),
+    ];
+
+    /// The mode of that word (`all`, `livesum`, …).
+    ///
+    /// ```
+    /// use promring::client::GaugeMode;
+    /// assert_eq!(GaugeMode::parse("livemax"), Some(GaugeMode::LiveMax));
+    /// assert_eq!(GaugeMode::parse("average"), None);
+    /// ```
+    pub fn parse(word: &str) -> Option<GaugeMode> {
+        Self::ALL.iter().find(|(_, name)| *name == word).map(|(mode, _)| *mode)
+    }
+
+    /// The word of this mode.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// Does it leave out workers that have ended?
+    pub fn is_live(self) -> bool {
+        use GaugeMode::{LiveAll, LiveMax, LiveMin, LiveMostRecent, LiveSum};
+        matches!(self, LiveAll | LiveSum | LiveMax | LiveMin | LiveMostRecent)
+    }
+
+    /// Is there one sample per worker?
+    pub fn is_per_worker(self) -> bool {
+        matches!(self, GaugeMode::All | GaugeMode::LiveAll)
+    }
+
+    /// Does the time of the last `set` decide?
+    pub fn is_most_recent(self) -> bool {
+        matches!(self, GaugeMode::MostRecent | GaugeMode::LiveMostRecent)
+    }
+}
+
+/// What a family is registered with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FamilySpec {
+    /// Any UTF-8 without control characters; the exposition escapes what a format cannot carry.
+    pub name: String,
+    /// Help text.
+    pub help: String,
+    /// Unit, may be empty.
+    pub unit: String,
+    /// Its type.
+    pub metric_type: MetricType,
+    /// For gauges; `All` otherwise.
+    pub gauge_mode: GaugeMode,
+    /// Label names; values are given in this order.
+    pub label_names: Vec<String>,
+    /// Finite upper bounds of a histogram, ascending; `+Inf` is implied.
+    pub buckets: Vec<f64>,
+}
+
+impl FamilySpec {
+    /// Cells that one series takes.
+    pub(crate) fn cells_per_series(&self) -> u64 {
+        match self.metric_type {
+            MetricType::Histogram => self.buckets.len() as u64 + 1,
+            _ => 1,
+        }
+    }
+
+    /// Names the first thing that Prometheus or the segment could not carry.
+    pub fn validate(&self) -> Result<(), Error> {
+        if let Some(reason) = bad_name(&self.name) {
+            return Err(Error::MetricName { name: self.name.clone(), reason });
+        }
+        let bad_label = |label: &str, reason| Error::LabelName {
+            metric: self.name.clone(),
+            label: label.to_string(),
+            reason,
+        };
+        for (i, label) in self.label_names.iter().enumerate() {
+            if let Some(reason) = bad_name(label) {
+                return Err(bad_label(label, reason));
+            }
+            if self.label_names[..i].contains(label) {
+                return Err(bad_label(label, "is given twice"));
+            }
+            let own = match self.metric_type {
+                MetricType::Histogram => label == "le",
+                MetricType::Summary => label == "quantile",
+                _ => false,
+            };
+            if own || label.starts_with("__") {
+                return Err(Error::ReservedLabel {
+                    metric: self.name.clone(),
+                    label: label.clone(),
+                });
+            }
+        }
+        if self.label_names.len() > MAX_LABELS {
+            return Err(bad_label(&self.label_names[MAX_LABELS], "is one too many: 64 at most"));
+        }
+        self.validate_buckets()
+    }
+
+    fn validate_buckets(&self) -> Result<(), Error> {
+        let refuse = |reason| Err(Error::Buckets { metric: self.name.clone(), reason });
+        if self.metric_type != MetricType::Histogram {
+            return if self.buckets.is_empty() {
+                Ok(())
+            } else {
+                refuse("do not fit: it is no histogram")
+            };
+        }
+        if self.buckets.is_empty() {
+            return refuse("are empty: give at least one upper bound");
+        }
+        if self.buckets.len() > MAX_BUCKETS {
+            return refuse("are too many: 1024 at most");
+        }
+        if self.buckets.iter().any(|bound| !bound.is_finite()) {
+            return refuse("must be finite (+Inf is added by itself)");
+        }
+        if self.buckets.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return refuse("must be in ascending order, each once");
+        }
+        Ok(())
+    }
+
+    /// Says what it is, for messages.
+    fn describe(&self) -> String {
+        let mut text = self.metric_type.as_str().to_string();
+        if self.metric_type == MetricType::Gauge {
+            text += &format!(" of mode {}", self.gauge_mode.as_str());
+        }
+        text += &format!(" with labels [{}]", self.label_names.join(", "));
+        if self.metric_type == MetricType::Histogram {
+            text += &format!(" and buckets {:?}", self.buckets);
+        }
+        text
+    }
+
+    /// Same thing under the same name? The help and the order of the labels may differ.
+    fn agrees_with(&self, other: &FamilySpec) -> bool {
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort();
+            names
+        };
+        self.metric_type == other.metric_type
+            && self.gauge_mode == other.gauge_mode
+            && self.buckets == other.buckets
+            && sorted(&self.label_names) == sorted(&other.label_names)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put_text(&mut bytes, &self.name);
+        bytes.push(self.metric_type as u8);
+        bytes.push(self.gauge_mode as u8);
+        put_text(&mut bytes, &self.help);
+        put_text(&mut bytes, &self.unit);
+        bytes.extend((self.label_names.len() as u32).to_le_bytes());
+        for label in &self.label_names {
+            put_text(&mut bytes, label);
+        }
+        bytes.extend((self.buckets.len() as u32).to_le_bytes());
+        for bound in &self.buckets {
+            bytes.extend(bound.to_bits().to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<FamilySpec> {
+        let mut rest = bytes;
+        let name = take_text(&mut rest)?;
+        let metric_type = *MetricType::ALL.get(usize::from(*take(&mut rest, 1)?.first()?))?;
+        let gauge_mode = GaugeMode::ALL.get(usize::from(*take(&mut rest, 1)?.first()?))?.0;
+        let help = take_text(&mut rest)?;
+        let unit = take_text(&mut rest)?;
+        let n_labels = take_u32(&mut rest)? as usize;
+        let label_names =
+            (0..n_labels.min(MAX_LABELS)).map(|_| take_text(&mut rest)).collect::<Option<_>>()?;
+        let n_buckets = take_u32(&mut rest)? as usize;
+        let buckets = (0..n_buckets.min(MAX_BUCKETS))
+            .map(|_| Some(f64::from_bits(u64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?))))
+            .collect::<Option<_>>()?;
+        let spec = FamilySpec { name, help, unit, metric_type, gauge_mode, label_names, buckets };
+        spec.validate().is_ok().then_some(spec)
+    }
+}
+
+fn bad_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.len() > MAX_NAME_BYTES {
+        Some("is longer than 512 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("holds a control character")
+    } else {
+        None
+    }
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+fn take<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (head, tail) = rest.split_at_checked(n)?;
+    *rest = tail;
+    Some(head)
+}
+
+fn take_u32(rest: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(take(rest, 4)?.try_into().ok()?))
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    let n = take_u32(rest)? as usize;
+    Some(String::from_utf8_lossy(take(rest, n)?).into_owned())
+}
+
+/// A quick hash, the same in every process of the app; the segment's seed keeps label values from
+/// being chosen to collide.
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = seed ^ (bytes.len() as u64).wrapping_mul(K);
+    for chunk in bytes.chunks(8) {
+        let mut word = [0u8; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(K);
+        hash ^= hash >> 29;
+    }
+    hash.wrapping_mul(K) ^ (hash >> 32)
+}
+
+fn segment_hash(segment: &Segment, bytes: &[u8]) -> u64 {
+    hash(segment.header().instance.load(Ordering::Relaxed), bytes) // written once at creation
+}
+
+// ---------------------------------------------------------------------------------------------
+// Families
+
+/// What is registered under a family id; None for ids not (yet) linked or damaged.
+pub(crate) fn family_spec(segment: &Segment, id: u32) -> Option<FamilySpec> {
+    let entry = segment.family(id)?;
+    if entry.state.load(Ordering::Acquire) == 0 {
+        return None; // partner: `add_family`
+    }
+    FamilySpec::decode(&segment.read_text(entry.text.load(Ordering::Relaxed))?) // written once before linked
+}
+
+/// Number of family ids handed out; 0 is none.
+pub(crate) fn n_families(segment: &Segment) -> u32 {
+    (segment.used(Region::Families) / size_of::<FamilyEntry>() as u64) as u32
+}
+
+/// Number of series ids handed out; 0 is none.
+pub(crate) fn n_series(segment: &Segment) -> u32 {
+    (segment.used(Region::Series) / size_of::<SeriesEntry>() as u64) as u32
+}
+
+/// The id of the family of that name, registered now if it is new, and how it is registered.
+pub(crate) fn find_or_add_family(
+    segment: &Segment,
+    spec: &FamilySpec,
+) -> Result<(u32, FamilySpec), Error> {
+    spec.validate()?;
+    let chains = &segment.header().family_chains;
+    let chain = &chains[segment_hash(segment, spec.name.as_bytes()) as usize % FAMILY_CHAINS];
+    let mut mine = None;
+    let mut seen = 0; // chain entries from here on were looked at already
+    loop {
+        let head = chain.load(Ordering::Acquire); // partner: the exchange below
+        if let Some((id, theirs)) = find_family(segment, head, seen, &spec.name) {
+            return if spec.agrees_with(&theirs) {
+                Ok((id, theirs))
+            } else {
+                Err(conflict(spec, &theirs))
+            };
+        }
+        seen = head;
+        let id = match mine {
+            Some(id) => id,
+            None => *mine.insert(write_family(segment, spec).map_err(|_| no_room(spec))?),
+        };
+        let entry = segment.family(id).ok_or_else(|| no_room(spec))?;
+        entry.next.store(head, Ordering::Relaxed); // published by the exchange
+        if chain.compare_exchange(head, id + 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            catalog_changed(segment);
+            return Ok((id, spec.clone()));
+        }
+    }
+}
+
+/// Walks a chain from `head` until `stop` (exclusive) or its end.
+fn find_family(segment: &Segment, head: u32, stop: u32, name: &str) -> Option<(u32, FamilySpec)> {
+    let mut at = head;
+    for _ in 0..MAX_FAMILIES {
+        if at == 0 || at == stop {
+            return None;
+        }
+        let entry = segment.family(at - 1)?;
+        if let Some(spec) = family_spec(segment, at - 1).filter(|spec| spec.name == name) {
+            return Some((at - 1, spec));
+        }
+        at = entry.next.load(Ordering::Relaxed); // written before the entry was linked
+    }
+    None
+}
+
+/// Writes a family with its overflow series, not linked yet.
+fn write_family(segment: &Segment, spec: &FamilySpec) -> Result<u32, Full> {
+    let size = size_of::<FamilyEntry>() as u64;
+    let text = segment.write_text(0, &spec.encode())?;
+    let id = (segment.alloc(Region::Families, size)? / size) as u32;
+    // The overflow series exists from the start: a full segment must still have it.
+    let overflow = write_series(segment, id, spec, 0)?;
+    let entry = segment.family(id).ok_or(Full)?;
+    entry.text.store(text, Ordering::Relaxed); // published with `state`
+    entry.overflow.store(overflow, Ordering::Relaxed); // published with `state`
+    entry.state.store(1, Ordering::Release); // partner: `family_spec`
+    Ok(id)
+}
+
+fn conflict(spec: &FamilySpec, theirs: &FamilySpec) -> Error {
+    Error::FamilyConflict {
+        metric: spec.name.clone(),
+        existing: theirs.describe(),
+        requested: spec.describe(),
+    }
+}
+
+fn no_room(spec: &FamilySpec) -> Error {
+    Error::Full {
+        what: format!("metric {:?}", spec.name),
+        remedy:
+            "the segment or its file system is full: enlarge the tmpfs or register fewer metrics; \
+                 this metric is not counted",
+    }
+}
+
+/// Tells cached catalogs that something was registered, removed or revived.
+pub(crate) fn catalog_changed(segment: &Segment) {
+    segment.header().catalog_version.fetch_add(1, Ordering::Release); // partner: `snapshot::Reader`
+}
+
+// ---------------------------------------------------------------------------------------------
+// Series
+
+/// Where a label set's values go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Placed {
+    /// Its own series.
+    Series(u32),
+    /// The family's overflow series.
+    Overflow(u32),
+}
+
+/// Splits a state word.
+pub(crate) fn state_of(word: u32) -> u32 {
+    word & 3
+}
+
+/// The generation of a state word: how often the series was revived.
+pub(crate) fn generation_of(word: u32) -> u32 {
+    word >> 2
+}
+
+/// The word after this one: another state, and the next generation when it comes (back) to life.
+pub(crate) fn next_state(word: u32, state: u32) -> u32 {
+    let generation = generation_of(word).wrapping_add(u32::from(state == SERIES_LIVE));
+    (generation << 2) | state
+}
+
+/// The series of a label set (values in the family's own order), added now if it is new.
+pub(crate) fn find_or_add_series(
+    segment: &Segment,
+    family: u32,
+    spec: &FamilySpec,
+    label_values: &[&str],
+) -> Placed {
+    let overflow = segment.family(family).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+    if label_values.iter().any(|value| value.len() > MAX_LABEL_VALUE_BYTES) {
+        segment.header().counters.overflowed_long.fetch_add(1, Ordering::Relaxed); // a count, no order
+        return Placed::Overflow(overflow);
+    }
+    let bytes = encode_labels(family, label_values);
+    let hash = segment_hash(segment, &bytes);
+    match insert_series(segment, family, spec, hash, &bytes) {
+        Ok(id) => Placed::Series(id),
+        Err(Full) => {
+            segment.header().counters.overflowed_cap.fetch_add(1, Ordering::Relaxed); // a count, no order
+            if let Some(family) = segment.family(family) {
+                family.overflowed.fetch_add(1, Ordering::Relaxed); // a count, no order
+            }
+            Placed::Overflow(overflow)
+        }
+    }
+}
+
+fn insert_series(
+    segment: &Segment,
+    family: u32,
+    spec: &FamilySpec,
+    hash: u64,
+    bytes: &[u8],
+) -> Result<u32, Full> {
+    let chain = segment.series_chain(hash).ok_or(Full)?;
+    let mut mine = None;
+    let mut seen = 0;
+    loop {
+        let head = chain.load(Ordering::Acquire); // partner: the exchange below
+        if let Some(id) = find_series(segment, head, seen, hash, bytes) {
+            publish(segment, id);
+            return Ok(id);
+        }
+        seen = head;
+        let id = match mine {
+            Some(id) => id,
+            None => {
+                count_in(segment, family)?;
+                let text = segment.write_text(hash, bytes);
+                let written = text.and_then(|text| write_series(segment, family, spec, text));
+                *mine.insert(written.inspect_err(|_| count_out(segment, family))?)
+            }
+        };
+        segment.series(id).ok_or(Full)?.next.store(head, Ordering::Relaxed); // published by the exchange
+        if chain.compare_exchange(head, id, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            publish(segment, id);
+            return Ok(id);
+        }
+    }
+}
+
+/// A linked series is exposed; whoever finds one whose writer died in between does it for him.
+fn publish(segment: &Segment, id: u32) {
+    let Some(entry) = segment.series(id) else { return };
+    let live = next_state(0, SERIES_LIVE);
+    // Release: the entry's fields come before it; partner: the acquire load of `state` in readers.
+    if entry.state.compare_exchange(0, live, Ordering::Release, Ordering::Relaxed).is_ok() {
+        catalog_changed(segment);
+    }
+}
+
+fn find_series(segment: &Segment, head: u32, stop: u32, hash: u64, bytes: &[u8]) -> Option<u32> {
+    let mut at = head;
+    for _ in 0..=n_series(segment) {
+        if at == 0 || at == stop {
+            return None;
+        }
+        let entry = segment.series(at)?;
+        if segment.text_is(entry.text.load(Ordering::Relaxed), hash, bytes) {
+            return Some(at); // the text was written before the entry was linked
+        }
+        at = entry.next.load(Ordering::Relaxed); // as above
+    }
+    None // a ring of links: someone scribbled
+}
+
+/// Takes one of the family's and the app's series, or says that the cap is reached.
+fn count_in(segment: &Segment, family: u32) -> Result<(), Full> {
+    let entry = segment.family(family).ok_or(Full)?;
+    let cap = segment.header().max_series_per_family.load(Ordering::Relaxed); // written once
+    let overflow_entries = u64::from(n_families(segment));
+    if u64::from(n_series(segment)) >= segment.max_series() + overflow_entries {
+        return Err(Full);
+    }
+    if u64::from(entry.n_series.fetch_add(1, Ordering::Relaxed)) >= cap {
+        entry.n_series.fetch_sub(1, Ordering::Relaxed); // a count: one too many for a moment is harmless
+        return Err(Full);
+    }
+    Ok(())
+}
+
+fn count_out(segment: &Segment, family: u32) {
+    if let Some(entry) = segment.family(family) {
+        entry.n_series.fetch_sub(1, Ordering::Relaxed); // a count, no order
+    }
+}
+
+/// Writes a series, not linked and not exposed yet.
+fn write_series(segment: &Segment, family: u32, spec: &FamilySpec, text: u32) -> Result<u32, Full> {
+    let size = size_of::<SeriesEntry>() as u64;
+    let cell = segment.alloc_cells(spec.cells_per_series())?;
+    let id = u32::try_from(segment.alloc(Region::Series, size)? / size).map_err(|_| Full)?;
+    let entry = segment.series(id).ok_or(Full)?;
+    let set = |word: &AtomicU32, value: u32| word.store(value, Ordering::Relaxed); // published by the link
+    set(&entry.family, family);
+    set(&entry.cell, cell);
+    set(&entry.text, text);
+    if spec.metric_type == MetricType::Gauge {
+        let gauge = segment.header().n_gauges.fetch_add(1, Ordering::Relaxed); // a number nobody else gets
+        set(&entry.gauge, u32::try_from(gauge).map_err(|_| Full)?);
+    }
+    entry.created_ns.store(os::unix_ns(), Ordering::Relaxed); // published by the link
+    Ok(id)
+}
+
+fn encode_labels(family: u32, label_values: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 + label_values.iter().map(|v| v.len() + 2).sum::<usize>());
+    bytes.extend(family.to_le_bytes());
+    for value in label_values {
+        bytes.extend((value.len() as u16).to_le_bytes());
+        bytes.extend(value.as_bytes());
+    }
+    bytes
+}
+
+/// The label values of a series, in the family's own order; None when damaged.
+pub(crate) fn label_values(segment: &Segment, entry: &SeriesEntry) -> Option<Vec<String>> {
+    let bytes = segment.read_text(entry.text.load(Ordering::Relaxed))?; // written before linked
+    let mut rest = bytes.get(4..)?;
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let n = u16::from_le_bytes(take(&mut rest, 2)?.try_into().ok()?);
+        values.push(String::from_utf8_lossy(take(&mut rest, usize::from(n))?).into_owned());
+    }
+    Some(values)
+}
+
+/// Brings a hidden series back to life as a new generation; true if this call did it.
+pub(crate) fn revive(segment: &Segment, id: u32) -> bool {
+    let Some(entry) = segment.series(id) else { return false };
+    let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
+    if state_of(word) == SERIES_LIVE {
+        return false;
+    }
+    entry.created_ns.store(os::unix_ns(), Ordering::Relaxed); // ordered by the exchange
+    let live = next_state(word, SERIES_LIVE);
+    let done =
+        entry.state.compare_exchange(word, live, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if done {
+        let family = entry.family.load(Ordering::Relaxed); // written once
+        if let Some(family) = segment.family(family) {
+            family.n_series.fetch_add(1, Ordering::Relaxed); // a count, no order
+        }
+        catalog_changed(segment);
+    }
+    done
+}
+
+/// Hides a live series; true if this call did it. Its cells are then to be reset, then [`hidden`].
+pub(crate) fn hide(segment: &Segment, id: u32) -> bool {
+    let Some(entry) = segment.series(id) else { return false };
+    let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
+    if state_of(word) != SERIES_LIVE {
+        return false;
+    }
+    let removing = next_state(word, SERIES_REMOVING);
+    let done =
+        entry.state.compare_exchange(word, removing, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if done {
+        count_out(segment, entry.family.load(Ordering::Relaxed)); // written once
+        catalog_changed(segment);
+    }
+    done
+}
+
+/// The cells of a series being removed have been reset.
+pub(crate) fn hidden(segment: &Segment, id: u32) {
+    let Some(entry) = segment.series(id) else { return };
+    let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
+    if state_of(word) == SERIES_REMOVING {
+        let removed = next_state(word, SERIES_REMOVED);
+        let _ = entry.state.compare_exchange(word, removed, Ordering::AcqRel, Ordering::Relaxed);
+    }
+}

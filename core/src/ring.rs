@@ -1,0 +1,77 @@
+//! The single-producer ring of 16-byte slots: push, take, find the tail. No unsafe, no system calls.
+//!
+//! Positions grow for ever; `position & mask` is the slot, and the *lap* `position / slots` decides
+//! the parity bit a fresh slot carries: 1 in lap 0, 0 in lap 1, and so on. A zeroed ring therefore
+//! holds no fresh slot, a push touches one cache line, and nobody needs a shared tail: whoever reads
+//! walks from the head while the parity fits.
+//!
+//! ```text
+//! push(position, event):                       take(position):
+//!     slot.value <- value      relaxed             meta  <- slot.meta     acquire   (partner: push)
+//!     slot.meta  <- meta       release             stale parity: nothing there
+//!     THE PUBLICATION POINT                        value <- slot.value    relaxed
+//! ```
+//! A producer killed before the publication point has not returned from its call, and its half
+//! written slot is overwritten by the next owner of the ring. Two producers in one ring would lose
+//! events: that there is one is the caller's promise (the interpreter's global lock keeps it).
+
+use crate::layout::{Slot, ID_MASK, PARITY_BIT, RING_SLOTS, WEIGHT_SHIFT};
+use crate::sync::Ordering;
+
+const MASK: u64 = RING_SLOTS as u64 - 1;
+
+/// What one call of the app left behind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// Series id, 31 bits.
+    pub id: u32,
+    /// How often the observation counts (1/rate of a sampled StatsD call), else 1.
+    pub weight: f32,
+    /// Amount or observation.
+    pub value: f64,
+}
+
+/// The parity bit that slots of this position's lap carry.
+#[inline]
+fn parity(position: u64) -> u64 {
+    if (position / RING_SLOTS as u64) & 1 == 0 {
+        PARITY_BIT
+    } else {
+        0
+    }
+}
+
+/// Writes the event of `position`. The slot must have been taken (see the head) a lap ago.
+#[inline]
+pub(crate) fn put(slots: &[Slot; RING_SLOTS], position: u64, event: Event) {
+    let slot = &slots[(position & MASK) as usize];
+    let meta = u64::from(event.id)
+        | parity(position)
+        | (u64::from(event.weight.to_bits()) << WEIGHT_SHIFT);
+    slot.value.store(event.value.to_bits(), Ordering::Relaxed); // ordered by the store below
+    slot.meta.store(meta, Ordering::Release); // partner: the acquire load in `peek`
+}
+
+/// The event of `position`, if it has been pushed.
+#[inline]
+pub(crate) fn peek(slots: &[Slot; RING_SLOTS], position: u64) -> Option<Event> {
+    let slot = &slots[(position & MASK) as usize];
+    let meta = slot.meta.load(Ordering::Acquire); // partner: the release store in `put`
+    if meta & PARITY_BIT != parity(position) {
+        return None;
+    }
+    Some(Event {
+        id: (meta & ID_MASK) as u32,
+        weight: f32::from_bits((meta >> WEIGHT_SHIFT) as u32),
+        value: f64::from_bits(slot.value.load(Ordering::Relaxed)), // ordered by the load above
+    })
+}
+
+/// Where the next event goes, for a new owner who knows only the head: the first stale slot.
+pub(crate) fn find_tail(slots: &[Slot; RING_SLOTS], head: u64) -> u64 {
+    let mut tail = head;
+    while tail.wrapping_sub(head) < RING_SLOTS as u64 && peek(slots, tail).is_some() {
+        tail = tail.wrapping_add(1);
+    }
+    tail
+}

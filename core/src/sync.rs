@@ -1,0 +1,46 @@
+//! The one door to atomics: std's in production, loom's under `--cfg loom`.
+//!
+//! Every other module names `crate::sync`, so a model checker sees each load and store, and a reader
+//! finds every ordering by searching for one import. May use nothing of promring.
+#![allow(unsafe_code)]
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{fence, AtomicU64, Ordering};
+
+#[cfg(not(loom))]
+pub(crate) use portable_atomic::AtomicU128;
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// A `&'static T` that can be set anew by any thread; empty at first.
+#[cfg(not(loom))]
+pub(crate) struct AtomicRef<T: 'static>(AtomicPtr<T>);
+
+#[cfg(not(loom))]
+impl<T: Sync> AtomicRef<T> {
+    pub(crate) const fn new() -> Self {
+        AtomicRef(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        let pointer = self.0.load(Ordering::Acquire); // partner: the release store in `set`
+                                                      // SAFETY: null, or made from a `&'static T` by `set`; T is Sync, so sharing it is fine.
+        unsafe { pointer.as_ref() }
+    }
+
+    pub(crate) fn set(&self, value: &'static T) {
+        self.0.store(std::ptr::from_ref(value).cast_mut(), Ordering::Release); // partner: `get`
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(std::ptr::null_mut(), Ordering::Release); // partner: `get`
+    }
+}
+
+/// Reads the f64 whose bits an atomic word holds.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn load_f64(word: &AtomicU64, order: Ordering) -> f64 {
+    f64::from_bits(word.load(order))
+}

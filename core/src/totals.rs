@@ -1,0 +1,274 @@
+//! Arithmetic of the cells: what an event does to a total, which bucket an observation falls into,
+//! how two workers' gauges merge. Pure functions; only `drain` stores their results.
+
+use crate::layout::{Cell, DirectCell};
+use crate::registry::GaugeMode;
+use crate::sync::{load_f64, AtomicU64, Ordering};
+
+/// The two words of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub(crate) struct Words {
+    pub a: u64,
+    pub b: u64,
+}
+
+impl Words {
+    /// Reads a total. Relaxed: the drain lock, or the peek's check of the redo record, orders it.
+    #[inline]
+    pub(crate) fn of(cell: &Cell) -> Words {
+        let get = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        Words { a: get(&cell.a), b: get(&cell.b) }
+    }
+
+    /// Reads a direct cell, both words at once.
+    pub(crate) fn of_direct(cell: &DirectCell) -> Words {
+        Words::from_wide(cell.0.load(Ordering::Relaxed)) // one word, nothing else to order
+    }
+
+    fn from_wide(wide: u128) -> Words {
+        Words { a: wide as u64, b: (wide >> 64) as u64 }
+    }
+
+    fn to_wide(self) -> u128 {
+        u128::from(self.a) | (u128::from(self.b) << 64)
+    }
+
+    /// As `{count, sum}` or `{value, _}`.
+    #[inline]
+    pub(crate) fn floats(self) -> (f64, f64) {
+        (f64::from_bits(self.a), f64::from_bits(self.b))
+    }
+
+    fn from_floats(a: f64, b: f64) -> Words {
+        Words { a: a.to_bits(), b: b.to_bits() }
+    }
+
+    /// As a counter: whole part exact to 2^64, fraction apart.
+    #[inline]
+    pub(crate) fn counter_value(self) -> f64 {
+        self.a as f64 + f64::from_bits(self.b)
+    }
+
+    /// A counter after `amount` more (finite, not negative).
+    ///
+    /// Whole numbers go to the integer, so 1 added to 2^53 is not lost; what does not fit into it
+    /// (more than 2^64 in all) stays in the fraction's f64.
+    #[inline]
+    pub(crate) fn counter_plus(self, amount: f64) -> Words {
+        let whole = amount as u64; // saturates
+        let mut fraction = f64::from_bits(self.b) + (amount - whole as f64);
+        let mut total = self.a;
+        match total.checked_add(whole) {
+            Some(sum) => total = sum,
+            None => fraction += whole as f64,
+        }
+        if fraction >= 1.0 && fraction < 9e15 {
+            let carry = fraction as u64;
+            if let Some(sum) = total.checked_add(carry) {
+                total = sum;
+                fraction -= carry as f64;
+            }
+        }
+        Words { a: total, b: fraction.to_bits() }
+    }
+
+    /// A bucket or a summary after one observation that counts `weight` times.
+    #[inline]
+    pub(crate) fn observation_plus(self, value: f64, weight: f64) -> Words {
+        let (count, sum) = self.floats();
+        Words::from_floats(count + weight, sum + value * weight)
+    }
+
+    /// Two counters together.
+    pub(crate) fn counter_sum(self, other: Words) -> f64 {
+        self.counter_value() + other.counter_value()
+    }
+
+    /// Two buckets together.
+    #[inline]
+    pub(crate) fn bucket_sum(self, other: Words) -> [f64; 2] {
+        let ((count, sum), (count2, sum2)) = (self.floats(), other.floats());
+        [count + count2, sum + sum2]
+    }
+}
+
+/// What the cells of a series mean, and hence what an event does to one of them.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum CellKind {
+    /// `{whole, fraction}`.
+    Counter,
+    /// `{count, sum}`.
+    Observations,
+}
+
+impl CellKind {
+    /// The words after one event.
+    #[inline]
+    pub(crate) fn apply(self, words: Words, value: f64, weight: f64) -> Words {
+        match self {
+            CellKind::Counter => words.counter_plus(value),
+            CellKind::Observations => words.observation_plus(value, weight),
+        }
+    }
+}
+
+/// Adds an event to a direct cell, both words in one compare-and-swap: a kill leaves all or nothing.
+pub(crate) fn add_direct(cell: &DirectCell, kind: CellKind, value: f64, weight: f64) {
+    update_direct(cell, |words| kind.apply(words, value, weight));
+}
+
+/// Changes a direct cell by compare-and-swap until nobody came in between.
+pub(crate) fn update_direct(cell: &DirectCell, change: impl Fn(Words) -> Words) {
+    let mut old = cell.0.load(Ordering::Relaxed); // one word, nothing else to order
+    loop {
+        let new = change(Words::from_wide(old)).to_wide();
+        match cell.0.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => old = now,
+        }
+    }
+}
+
+/// A shared gauge's words: the value, and the mark that it was ever set.
+pub(crate) fn shared_gauge(value: f64) -> Words {
+    Words { a: value.to_bits(), b: 1 }
+}
+
+/// Finds the bucket of an observation: a table by the f64's exponent gives a start close below.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Classifier {
+    bounds: Box<[f64]>,
+    first_exponent: usize,
+    starts: Box<[u16]>,
+}
+
+impl Classifier {
+    /// `bounds`: finite, ascending, at least one.
+    pub(crate) fn new(bounds: &[f64]) -> Classifier {
+        let exponents =
+            || bounds.iter().filter(|bound| **bound > 0.0).map(|bound| exponent(*bound));
+        let first = exponents().min().unwrap_or(0);
+        let last = exponents().max().unwrap_or(0);
+        // For exponent e: the first bucket whose bound is not below every value of that exponent.
+        let starts = (first..=last + 1)
+            .map(|e| {
+                let smallest = f64::from_bits((e as u64) << 52);
+                bounds.partition_point(|bound| *bound < smallest) as u16
+            })
+            .collect();
+        Classifier { bounds: bounds.into(), first_exponent: first, starts }
+    }
+
+    /// Buckets, `+Inf` included.
+    pub(crate) fn n_buckets(&self) -> usize {
+        self.bounds.len() + 1
+    }
+
+    /// Index of the first bound that is not below `value`; the number of bounds for `+Inf`.
+    #[inline]
+    pub(crate) fn bucket(&self, value: f64) -> usize {
+        let mut at = 0;
+        if value > 0.0 {
+            let e = exponent(value);
+            if e >= self.first_exponent {
+                let row = (e - self.first_exponent).min(self.starts.len() - 1);
+                at = usize::from(self.starts[row]);
+            }
+        }
+        while at < self.bounds.len() && value > self.bounds[at] {
+            at += 1;
+        }
+        at
+    }
+}
+
+#[inline]
+fn exponent(value: f64) -> usize {
+    ((value.to_bits() >> 52) & 0x7ff) as usize
+}
+
+/// A gauge's value with the stamp that decides under the mostrecent modes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Stamped {
+    pub value: f64,
+    pub stamp: u64,
+}
+
+impl Stamped {
+    /// Reads a value and its stamp; None when it was never set.
+    pub(crate) fn read(value: &AtomicU64, stamp: &AtomicU64) -> Option<Stamped> {
+        let stamp = stamp.load(Ordering::Acquire); // partner: the release store of the stamp
+        (stamp != 0).then(|| Stamped { value: load_f64(value, Ordering::Relaxed), stamp })
+    }
+
+    /// This worker's value and another's, under a merge rule that has one result.
+    pub(crate) fn merge(self, other: Stamped, mode: GaugeMode) -> Stamped {
+        use GaugeMode::{LiveMax, LiveMin, LiveMostRecent, LiveSum, Max, Min, MostRecent, Sum};
+        let newer = if other.stamp >= self.stamp { other } else { self };
+        let value = match mode {
+            Sum | LiveSum => self.value + other.value,
+            Max | LiveMax => self.value.max(other.value),
+            Min | LiveMin => self.value.min(other.value),
+            MostRecent | LiveMostRecent => newer.value,
+            GaugeMode::All | GaugeMode::LiveAll | GaugeMode::Shared => other.value,
+        };
+        Stamped { value, stamp: newer.stamp }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counter_stays_exact_past_two_to_the_53() {
+        let mut words = Words::default().counter_plus(9_007_199_254_740_992.0);
+        for _ in 0..1_000 {
+            words = words.counter_plus(1.0);
+        }
+        assert_eq!(words.a, 9_007_199_254_741_992);
+    }
+
+    #[test]
+    fn fractions_carry_into_the_whole() {
+        let mut words = Words::default();
+        for _ in 0..10 {
+            words = words.counter_plus(0.25);
+        }
+        assert_eq!((words.a, f64::from_bits(words.b)), (2, 0.5));
+    }
+
+    #[test]
+    fn huge_amounts_do_not_wrap() {
+        let words = Words::default().counter_plus(1.8e19).counter_plus(1.8e19);
+        assert!((words.counter_value() - 3.6e19).abs() < 1e5);
+    }
+
+    #[test]
+    fn classifier_agrees_with_a_plain_search() {
+        let layouts: [&[f64]; 4] = [
+            &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+            &[-2.0, -0.5, 0.0, 0.3, 7.0],
+            &[1.0],
+            &[1e-300, 1.0, 1e300],
+        ];
+        for bounds in layouts {
+            let classifier = Classifier::new(bounds);
+            let mut values: Vec<f64> = bounds.to_vec();
+            for bound in bounds {
+                values.extend([
+                    bound * 1.000_001,
+                    bound * 0.999_999,
+                    bound * 2.0,
+                    bound / 2.0,
+                    -bound,
+                ]);
+            }
+            values.extend([0.0, -0.0, f64::MIN_POSITIVE, 5e-324, f64::MAX, f64::MIN]);
+            for value in values {
+                let plain = bounds.partition_point(|bound| *bound < value);
+                assert_eq!(classifier.bucket(value), plain, "{value} in {bounds:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One process's place in the segment: claim, push, gauge cells, death.
+//!
+//! ```text
+//! FREE --claim: byte lock, then state--> LIVE(generation) --owner dies, kernel frees the byte-->
+//!      LIVE but dead --a drainer under the drain lock: drain the ring, fold the gauges--> FREE
+//! ```
+//! A claimer takes FREE places only, so a dead worker's pending events and gauges are never taken
+//! over half read; every claim is followed by a look for dead places, so they do not pile up.
+//! Who lives is the kernel's word (`os::LockFile`). A pid is a second opinion: a process that closed
+//! our lock file's descriptor keeps its place as long as others can see it run.
+
+use crate::layout::*;
+use crate::os;
+use crate::ring::{self, Event};
+use crate::segment::{Segment, LOCK_PLACES};
+use crate::sync::{AtomicU64, Ordering};
+
+/// A ring this full makes its producer drain it.
+pub(crate) const SELF_HELP_AT: u64 = RING_SLOTS as u64 / 4 * 3;
+
+/// A claimed place: the producer's end of its ring, its gauge cells.
+pub(crate) struct Worker {
+    pub(crate) segment: &'static Segment,
+    pub(crate) place: usize,
+    /// The state word of our claim; another word means that the place was taken from us.
+    claimed: u64,
+    header: &'static PlaceHeader,
+    slots: &'static [Slot; RING_SLOTS],
+    /// Position of the next event. Written by the producer only; an atomic so that nothing here is
+    /// unsafe, at the price of a plain load and store.
+    tail: AtomicU64,
+    /// The tail at which the slow path has to look: never beyond head + RING_SLOTS.
+    limit: AtomicU64,
+}
+
+/// Splits a place's state word.
+fn status_of(state: u64) -> u64 {
+    state & 0xff
+}
+
+/// The generation in a place's state word.
+pub(crate) fn generation_of(state: u64) -> u64 {
+    state >> 8
+}
+
+impl Worker {
+    /// Takes a free place, or adds one. None when there is neither place nor memory.
+    pub(crate) fn claim(segment: &'static Segment) -> Option<Worker> {
+        let known = (0..segment.n_places()).find_map(|place| Self::claim_place(segment, place));
+        known.or_else(|| {
+            // Others may be quicker at the place that we add: try a few times.
+            (0..MAX_PLACES).find_map(|_| match segment.add_place() {
+                Ok(place) => Self::claim_place(segment, place).map(Some),
+                Err(_) => Some(None),
+            })?
+        })
+    }
+
+    fn claim_place(segment: &'static Segment, place: usize) -> Option<Worker> {
+        let header = segment.place(place)?;
+        let state = header.state.load(Ordering::Acquire); // partner: the stores of `state` below and in `free`
+        if status_of(state) != PLACE_FREE {
+            return None;
+        }
+        let byte = LOCK_PLACES + place as u64;
+        match segment.locks() {
+            Some(locks) if !locks.try_lock(byte).ok()? => return None,
+            _ => {}
+        }
+        if header.state.load(Ordering::Acquire) != state {
+            // Claimed and left again in between; its byte is ours now, so give it back.
+            if let Some(locks) = segment.locks() {
+                locks.unlock(byte);
+            }
+            return None;
+        }
+        forget_gauges(segment, place);
+        let set = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed); // published by `state`
+        set(&header.pid, u64::from(os::pid()));
+        set(&header.start_time, os::start_time(os::pid()).unwrap_or(0));
+        set(&header.pid_namespace, os::pid_namespace());
+        set(&header.claimed_ns, os::unix_ns());
+        set(&header.flags, 0);
+        let claimed = ((generation_of(state) + 1) << 8) | PLACE_LIVE;
+        header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`
+        segment.share_attachment();
+        segment.header().counters.claims.fetch_add(1, Ordering::Relaxed); // a count, no order
+        let slots = segment.ring(place)?;
+        let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
+        let tail = ring::find_tail(slots, head);
+        let position = || AtomicU64::new(tail); // limit = tail: the first push extends it
+        Some(Worker { segment, place, claimed, header, slots, tail: position(), limit: position() })
+    }
+
+    /// Writes an event into the ring; false when the slow path has to look first.
+    #[inline]
+    pub(crate) fn push(&self, event: Event) -> bool {
+        let tail = self.tail.load(Ordering::Relaxed); // ours alone
+                                                      // Relaxed: another generation means only that we must not write here any more.
+        if tail == self.limit.load(Ordering::Relaxed)
+            || self.header.state.load(Ordering::Relaxed) != self.claimed
+        {
+            return false;
+        }
+        ring::put(self.slots, tail, event);
+        self.tail.store(tail.wrapping_add(1), Ordering::Relaxed); // ours alone
+        true
+    }
+
+    /// Is the place still ours?
+    pub(crate) fn owns_place(&self) -> bool {
+        self.header.state.load(Ordering::Acquire) == self.claimed // partner: `claim_place`, `free`
+    }
+
+    /// Generation of the claim.
+    pub(crate) fn generation(&self) -> u64 {
+        generation_of(self.claimed)
+    }
+
+    /// Events in the ring that nobody has drained yet.
+    pub(crate) fn pending(&self) -> u64 {
+        let head = self.header.head.load(Ordering::Acquire); // partner: the drainer's store: slots below are free
+        self.tail.load(Ordering::Relaxed).wrapping_sub(head)
+    }
+
+    /// Lets pushes go on until the ring is ¾ full – or, when it is fuller already and nobody could
+    /// drain it, for another 64 events at most. False when there is no room at all.
+    pub(crate) fn extend(&self) -> bool {
+        let pending = self.pending();
+        if pending >= RING_SLOTS as u64 {
+            return false;
+        }
+        let room = if pending < SELF_HELP_AT {
+            SELF_HELP_AT - pending
+        } else {
+            (RING_SLOTS as u64 - pending).min(64)
+        };
+        let tail = self.tail.load(Ordering::Relaxed); // ours alone
+        self.limit.store(tail.wrapping_add(room), Ordering::Relaxed); // ours alone
+        true
+    }
+
+    /// Our cell of a gauge; None when the segment has no room for another chunk of them.
+    pub(crate) fn gauge_cell(&self, gauge: u32) -> Option<&'static GaugeCell> {
+        let directory = self.segment.gauge_directory(self.place)?;
+        let (chunk, at) = (gauge as usize / GAUGE_CHUNK, gauge as usize % GAUGE_CHUNK);
+        let entry = directory.get(chunk)?;
+        let mut number = entry.load(Ordering::Acquire); // partner: the release store below
+        if number == 0 {
+            let bytes = (GAUGE_CHUNK * size_of::<GaugeCell>()) as u64;
+            number = (self.segment.alloc(Region::Gauges, bytes).ok()? / bytes) as u32 + 1;
+            entry.store(number, Ordering::Release); // zeroed cells; partner: `gauge_cells`
+        }
+        self.segment.gauge_chunk(number - 1)?.get(at)
+    }
+
+    /// Notes that a gauge of a live mode was set here: scrapes then ask whether we live.
+    pub(crate) fn mark_live_gauges(&self) {
+        if self.header.flags.load(Ordering::Relaxed) & PLACE_HAS_LIVE_GAUGES == 0 {
+            self.header.flags.fetch_or(PLACE_HAS_LIVE_GAUGES, Ordering::Relaxed);
+            // a hint, no order
+        }
+    }
+}
+
+/// A place as a scrape sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Status {
+    /// Nobody's.
+    Free,
+    /// Somebody's; dead or alive is the kernel's word (`is_dead`).
+    Claimed,
+}
+
+/// Is somebody in that place?
+pub(crate) fn status(segment: &Segment, place: usize) -> Status {
+    let state = segment.place(place).map_or(0, |header| header.state.load(Ordering::Acquire)); // partner: `claim_place`
+    if status_of(state) == PLACE_LIVE {
+        Status::Claimed
+    } else {
+        Status::Free
+    }
+}
+
+/// Has the owner of a claimed place ended? `own` is the caller's place: the kernel does not report a
+/// process's own locks to itself.
+pub(crate) fn is_dead(segment: &Segment, place: usize, own: Option<usize>) -> bool {
+    if own == Some(place) {
+        return false;
+    }
+    let Some(header) = segment.place(place) else { return false };
+    let Some(locks) = segment.locks() else { return true }; // private: the only process is the caller
+    match locks.holder(LOCK_PLACES + place as u64) {
+        Ok(Some(_)) | Err(_) => false,
+        Ok(None) => !seen_running(header),
+    }
+}
+
+/// The second opinion: the owner runs under its pid although its lock is gone. A process that finds
+/// its own pid in a place that is not its own has replaced that owner by exec.
+fn seen_running(header: &PlaceHeader) -> bool {
+    let get = |word: &AtomicU64| word.load(Ordering::Relaxed); // ordered by the acquire of `state`
+    let (pid, start_time, namespace) =
+        (get(&header.pid), get(&header.start_time), get(&header.pid_namespace));
+    let pid = pid as u32;
+    pid != os::pid()
+        && namespace != 0
+        && namespace == os::pid_namespace()
+        && start_time != 0
+        && os::start_time(pid) == Some(start_time)
+}
+
+/// Gives a reaped place back. Only the drainer, under its lock, after the fold.
+pub(crate) fn free(header: &PlaceHeader) {
+    let state = header.state.load(Ordering::Relaxed); // only the lock's holder changes a dead place
+    header.state.store((generation_of(state) << 8) | PLACE_FREE, Ordering::Release);
+    // partner: `claim_place`
+}
+
+/// Calls `visit(gauge number, cell)` for every gauge cell a place has ever had.
+pub(crate) fn gauge_cells<'a>(
+    segment: &'a Segment,
+    place: usize,
+) -> impl Iterator<Item = (u32, &'a GaugeCell)> + 'a {
+    let directory = segment.gauge_directory(place).unwrap_or(&[]);
+    directory.iter().enumerate().flat_map(move |(i, entry)| {
+        let number = entry.load(Ordering::Acquire); // partner: the release store in `gauge_cell`
+        let chunk = number.checked_sub(1).and_then(|n| segment.gauge_chunk(n)).unwrap_or(&[]);
+        chunk.iter().enumerate().map(move |(j, cell)| ((i * GAUGE_CHUNK + j) as u32, cell))
+    })
+}
+
+/// A new owner starts with no gauges: the last owner's samples of mode `all` end here.
+fn forget_gauges(segment: &Segment, place: usize) {
+    for (_, cell) in gauge_cells(segment, place) {
+        cell.stamp.store(0, Ordering::Relaxed); // published by the claim's store of `state`
+    }
+}
