@@ -6,14 +6,32 @@
 //! aggregator is killed, a worker that notices – it looks once per request and whenever it drains –
 //! starts another one, detached, which watches the same master.
 
+use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::client;
 use crate::config::Listen;
 use crate::error::Error;
+use crate::exposition::{Renderer, CONTENT_TYPE_TEXT};
+use crate::http::{self, Answer, Listener};
 use crate::os::{self, Forked};
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::snapshot::Reader;
+use crate::sync::{AtomicRef, AtomicU64, Ordering};
+
+/// How often the aggregator drains and looks whether its master lives.
+const ROUND: Duration = Duration::from_millis(250);
+/// An aggregator that has made no round for so long may be gone.
+const SILENCE: Duration = Duration::from_millis(750);
+/// Scrapes that come within this time of each other share one page.
+const PAGE_LIFE: Duration = Duration::from_millis(100);
+/// How often a taken port is tried again.
+const BIND_EVERY: Duration = Duration::from_secs(1);
+
+// ---------------------------------------------------------------------------------------------
+// Scraping
 
 /// What a scrape answers.
 #[derive(Debug, Clone)]
@@ -23,6 +41,42 @@ pub struct Page {
     /// Its bytes.
     pub body: Vec<u8>,
 }
+
+/// What a process keeps from one scrape to the next.
+struct Scraper {
+    segment: &'static Segment,
+    reader: Reader,
+    renderer: Renderer,
+}
+
+static SCRAPER: Mutex<Option<Scraper>> = Mutex::new(None);
+
+/// Drains, copies and renders everything the app counts, in any process of it.
+///
+/// `accept` is the request's `Accept` header; the text format 0.0.4 is what is spoken so far.
+pub fn scrape(_accept: &str) -> Page {
+    let started = os::monotonic_ns();
+    let (copied, own, peeked) = client::copy_all();
+    let segment = client::segment();
+    let mut scraper = SCRAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
+        *scraper =
+            Some(Scraper { segment, reader: Reader::new(segment), renderer: Renderer::new() });
+    }
+    let mut body = Vec::new();
+    if let Some(scraper) = scraper.as_mut() {
+        let label = client::config().gauge_label;
+        let snapshot = scraper.reader.snapshot(&copied, own, label, peeked);
+        scraper.renderer.text(&snapshot, &mut body);
+    }
+    let counters = &segment.header().counters;
+    counters.scrapes.fetch_add(1, Ordering::Relaxed); // a count, no order
+    counters.scrape_ns.fetch_add(os::monotonic_ns() - started, Ordering::Relaxed); // a count, no order
+    Page { content_type: CONTENT_TYPE_TEXT, body }
+}
+
+// ---------------------------------------------------------------------------------------------
+// The role
 
 /// What [`start`] did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,9 +95,216 @@ pub enum Start {
     Off,
 }
 
-/// How often the aggregator drains and looks whether its master lives.
-const ROUND_MS: u64 = 250;
-/// An aggregator that has not made a round for so long may be gone.
-const SILENT_NS: u64 = 4 * ROUND_MS * 1_000_000;
+/// Whose life the aggregator's depends on; forked workers inherit it.
+struct Master {
+    pid: u32,
+    start_time: u64,
+    child: u32,
+}
 
-pub(crate) fn look_after() {}
+impl Master {
+    fn is_me(&self) -> bool {
+        self.pid == os::pid()
+    }
+
+    fn lives(&self) -> bool {
+        os::start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+static MASTER: AtomicRef<Master> = AtomicRef::new();
+/// When this process last looked after the aggregator.
+static LOOKED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the aggregator as a child of this process, the server's master. It holds the role, or
+/// stands by while another process does, and ends when this process ends.
+///
+/// # Errors
+/// [`Error::Listen`] when no process could be made.
+pub fn start() -> Result<Start, Error> {
+    let address = match &client::config().listen {
+        Listen::Off => return Ok(Start::Off),
+        Listen::Tcp(address) => address.clone(),
+    };
+    if let Some(master) = MASTER.get().filter(|master| master.is_me()) {
+        if !os::reap_child(master.child) {
+            return Ok(Start::AlreadyStarted { pid: master.child });
+        }
+    }
+    let segment = client::segment();
+    if *segment.carrier() == Carrier::Private {
+        return Ok(Start::Off); // `attach` has said that nobody else can see this memory
+    }
+    let pid = os::pid();
+    let start_time = os::start_time(pid).unwrap_or(0);
+    match os::fork() {
+        Err(error) => Err(Error::Listen { address, cause: format!("no process for it: {error}") }),
+        Ok(Forked::Child) => live_as_aggregator(&address, &Master { pid, start_time, child: 0 }),
+        Ok(Forked::Parent(child)) => {
+            MASTER.set(Box::leak(Box::new(Master { pid, start_time, child })));
+            Ok(Start::Started { pid: child })
+        }
+    }
+}
+
+/// Ends the aggregator that this process has started.
+pub fn stop() {
+    if let Some(master) = MASTER.get().filter(|master| master.is_me()) {
+        MASTER.clear();
+        os::kill(master.child, libc::SIGTERM);
+        os::wait_child(master.child);
+    }
+}
+
+/// A worker's part: when the aggregator has been silent and nobody holds its role, start another.
+pub(crate) fn look_after() {
+    let Some(master) = MASTER.get() else { return };
+    let now = os::monotonic_ns();
+    if now.wrapping_sub(LOOKED_NS.load(Ordering::Relaxed)) < SILENCE.as_nanos() as u64 {
+        return; // a pace, no order
+    }
+    LOOKED_NS.store(now, Ordering::Relaxed);
+    let segment = client::segment();
+    let beat = &segment.header().aggregator_beat_ns;
+    let last = beat.load(Ordering::Relaxed); // a time, nothing else to order
+    let wall = os::unix_ns();
+    let silent = wall.abs_diff(last) > SILENCE.as_nanos() as u64;
+    // The exchange elects one of several workers that notice at once.
+    if silent
+        && role_is_free(segment)
+        && beat.compare_exchange(last, wall, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        start_detached(master);
+    }
+}
+
+fn role_is_free(segment: &Segment) -> bool {
+    segment.locks().is_some_and(|locks| matches!(locks.holder(LOCK_ROLE), Ok(None)))
+}
+
+/// Forked twice, so that the worker has no child it does not know of.
+fn start_detached(master: &Master) {
+    let Listen::Tcp(address) = &client::config().listen else { return };
+    match os::fork() {
+        Ok(Forked::Parent(middle)) => os::wait_child(middle),
+        Ok(Forked::Child) => match os::fork() {
+            Ok(Forked::Child) => live_as_aggregator(address, master),
+            _ => os::exit_now(0),
+        },
+        Err(_) => {} // no process to be had now: the next look tries again
+    }
+}
+
+/// The life of the aggregator's process, from the fork to its end.
+fn live_as_aggregator(address: &str, master: &Master) -> ! {
+    MASTER.clear();
+    os::become_background_process();
+    os::close_all_but(&client::segment().descriptors());
+    os::set_process_name("promring");
+    // A panic must not unwind into the interpreter that this process was copied from.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        hold_role(address, &|| master.lives())
+    }));
+    os::exit_now(0)
+}
+
+/// Waits for the role, then drains and listens until `needed` says no or SIGTERM comes.
+fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
+    let segment = client::segment();
+    segment.share_attachment();
+    let Some(locks) = segment.locks() else { return };
+    while !locks.try_lock(LOCK_ROLE).unwrap_or(false) {
+        if !needed() {
+            return;
+        }
+        std::thread::sleep(ROUND);
+    }
+    let Some(listener) = bind_patiently(address, needed) else { return };
+    let round =
+        || if needed() { ControlFlow::Continue(make_round()) } else { ControlFlow::Break(()) };
+    if let Err(error) = http::serve(listener, page_cache(), ROUND, round) {
+        client::log(&format!("the aggregator's listener ended: {error}"));
+    }
+}
+
+/// A taken port is said once and tried again; meanwhile the rounds go on, and so do the endpoints in
+/// the app.
+fn bind_patiently(address: &str, needed: &dyn Fn() -> bool) -> Option<Listener> {
+    let mut said = false;
+    loop {
+        match Listener::bind(address) {
+            Ok(listener) => return Some(listener),
+            Err(error) if !said => {
+                client::log(&format!(
+                    "{error}; retrying, and the app's own endpoint goes on answering"
+                ));
+                said = true;
+            }
+            Err(_) => {}
+        }
+        let again = os::monotonic_ns() + BIND_EVERY.as_nanos() as u64;
+        while os::monotonic_ns() < again {
+            if !needed() {
+                return None;
+            }
+            make_round();
+            std::thread::sleep(ROUND);
+        }
+    }
+}
+
+/// One round of the aggregator: totals stay fresh without a scraper, the dead are taken care of.
+fn make_round() {
+    let segment = client::segment();
+    segment.header().aggregator_beat_ns.store(os::unix_ns(), Ordering::Relaxed); // a time, nothing else to order
+    client::drain_and_reap();
+    static SAID: Mutex<Option<String>> = Mutex::new(None);
+    let damage = segment.damage();
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(line) = damage.filter(|line| said.as_ref() != Some(line)) {
+        client::log(&line);
+        *said = Some(line);
+    }
+}
+
+/// Several scrapers at once cost one render.
+fn page_cache() -> impl Fn(&str) -> Answer {
+    let cached: RefCell<Option<(u64, Answer)>> = RefCell::new(None);
+    move |accept| {
+        let mut cached = cached.borrow_mut();
+        match &*cached {
+            Some((made, answer)) if os::monotonic_ns() - made < PAGE_LIFE.as_nanos() as u64 => {
+                answer.clone()
+            }
+            _ => {
+                let Page { content_type, body } = scrape(accept);
+                let answer = Answer { content_type, body: body.into() };
+                *cached = Some((os::monotonic_ns(), answer.clone()));
+                answer
+            }
+        }
+    }
+}
+
+/// Holds the role in the foreground (`promring serve`): beside an app, or for one that has no server.
+/// Returns at SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Error::Listen`] when the role is held by another process or the address is taken.
+pub fn serve(address: &str) -> Result<(), Error> {
+    let segment = client::segment();
+    let refuse = |cause: String| Error::Listen { address: address.to_string(), cause };
+    let locks =
+        segment.locks().ok_or_else(|| refuse("the segment is this process's alone".into()))?;
+    if !locks.try_lock(LOCK_ROLE).map_err(|error| refuse(error.to_string()))? {
+        let holder = segment.role_holder().unwrap_or(0);
+        return Err(refuse(format!(
+            "this app's aggregator runs already (pid {holder}): scrape that one, or start the app with PROMRING_LISTEN=off"
+        )));
+    }
+    let listener = Listener::bind(address)?;
+    os::default_signal(libc::SIGINT); // the interpreter we may run in would only note it
+    client::log(&format!("serving http://{}/metrics", listener.local_addr()));
+    http::serve(listener, page_cache(), ROUND, || ControlFlow::Continue(make_round()))
+        .map_err(|error| refuse(error.to_string()))
+}

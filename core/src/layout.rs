@@ -58,9 +58,7 @@ mod shared {
     /// Memory page; regions and places are aligned to it.
     pub(crate) const PAGE: u64 = 4096;
 
-    /// The segment is being written by its creator.
-    pub(crate) const SEGMENT_CREATING: u64 = 0;
-    /// The segment may be used.
+    /// The segment may be used; 0 while its creator writes it.
     pub(crate) const SEGMENT_READY: u64 = 1;
     /// A successor stands under the same name; whoever still maps this one must attach anew.
     pub(crate) const SEGMENT_RETIRED: u64 = 2;
@@ -251,9 +249,7 @@ mod shared {
         pub created_ns: AtomicU64,
     }
 
-    /// Not linked yet, or lost the race to be.
-    pub(crate) const SERIES_UNLINKED: u32 = 0;
-    /// Exposed.
+    /// Exposed; 0 while not linked yet, or when the race to be linked was lost.
     pub(crate) const SERIES_LIVE: u32 = 1;
     /// Hidden; its cells are being set to zero.
     pub(crate) const SERIES_REMOVING: u32 = 2;

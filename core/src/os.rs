@@ -111,6 +111,11 @@ impl LockFile {
         Ok(LockFile { fd, inode })
     }
 
+    /// Its number, for whoever closes all others.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.fd
+    }
+
     /// Takes byte `at` for this process; false when another one has it.
     pub(crate) fn try_lock(&self, at: u64) -> io::Result<bool> {
         self.set(at, libc::F_WRLCK)
@@ -271,12 +276,6 @@ pub(crate) fn pid() -> u32 {
     std::process::id()
 }
 
-/// The parent's pid; changes when the parent dies.
-pub(crate) fn parent_pid() -> u32 {
-    // SAFETY: cannot fail.
-    unsafe { libc::getppid() as u32 }
-}
-
 /// Start time of a running process (clock ticks since boot); None when it is gone or a zombie.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -370,6 +369,12 @@ pub(crate) fn become_background_process() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         libc::setsid();
     }
+}
+
+/// Lets a signal do what it does by default.
+pub(crate) fn default_signal(number: i32) {
+    // SAFETY: SIG_DFL installs no code.
+    unsafe { libc::signal(number, libc::SIG_DFL) };
 }
 
 /// Names the process in `ps` (15 characters).

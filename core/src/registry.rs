@@ -348,6 +348,15 @@ pub(crate) fn n_series(segment: &Segment) -> u32 {
     (segment.used(Region::Series) / size_of::<SeriesEntry>() as u64) as u32
 }
 
+/// Number of series that are exposed.
+pub(crate) fn n_live_series(segment: &Segment) -> usize {
+    let live = |id: &u32| {
+        let state = segment.series(*id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `publish`
+        state_of(state) == SERIES_LIVE
+    };
+    (1..n_series(segment)).filter(live).count()
+}
+
 /// The id of the family of that name, registered now if it is new, and how it is registered.
 pub(crate) fn find_or_add_family(
     segment: &Segment,

@@ -11,6 +11,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -112,7 +113,7 @@ impl Segment {
     /// Attaches to the segment of that name, creating it when there is none and starting it afresh
     /// when nobody is attached to it any more (unless it was used in the last `adopt_seconds`).
     pub(crate) fn open(base: &Path, caps: Caps, adopt_seconds: u64) -> Result<Segment, Error> {
-        let data = with_suffix(base, &format!(".v{LAYOUT_VERSION}"));
+        let data = Self::data_path(base);
         let refuse = |cause: String, remedy: &str| Error::Segment {
             path: data.display().to_string(),
             cause,
@@ -183,6 +184,18 @@ impl Segment {
         check_owner(&lock_file, &lock_path)?;
         segment.locks = Some(LockFile::new(lock_file).map_err(from_io)?);
         Ok(segment)
+    }
+
+    /// The data file of the segment with that base name.
+    pub(crate) fn data_path(base: &Path) -> PathBuf {
+        with_suffix(base, &format!(".v{LAYOUT_VERSION}"))
+    }
+
+    /// Could this file be a segment's data file, of any layout version?
+    pub(crate) fn is_data_path(path: &Path) -> bool {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        let version = extension.strip_prefix('v').unwrap_or("");
+        !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) && path.is_file()
     }
 
     /// Written under another name and renamed: under its own name a file is always complete.
@@ -360,6 +373,12 @@ impl Segment {
         self.locks.as_ref()
     }
 
+    /// Descriptors that a process needs to go on using it.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let data = self.file.iter().map(AsRawFd::as_raw_fd);
+        data.chain(self.locks.iter().map(LockFile::descriptor)).collect()
+    }
+
     /// Says "I am attached" for this process; each forked child says it anew.
     pub(crate) fn share_attachment(&self) {
         if let Some(locks) = &self.locks {
@@ -402,6 +421,11 @@ impl Segment {
         // SAFETY: `memory` is page aligned, mapped for at least PAGE >= size_of::<Header>() bytes
         // (checked in `attach`, made so in `create`) for the life of `self`; Header is Shared.
         unsafe { self.memory.cast::<Header>().as_ref() }
+    }
+
+    /// The process that holds the aggregator's role; 0 when it has no pid in our namespace.
+    pub(crate) fn role_holder(&self) -> Option<u32> {
+        self.locks.as_ref()?.holder(LOCK_ROLE).ok().flatten()
     }
 
     /// Cap on series per app.
@@ -645,7 +669,6 @@ fn file_bytes(plan: &[Bounds; N_REGIONS]) -> u64 {
 
 /// Maps the whole file, or private memory of that size, for the rest of the process's life.
 fn map(bytes: u64, file: Option<&File>) -> io::Result<NonNull<u8>> {
-    use std::os::fd::AsRawFd;
     let length = usize::try_from(bytes).map_err(io::Error::other)?;
     let (flags, fd) = match file {
         Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),

@@ -210,6 +210,33 @@ fn seen_running(header: &PlaceHeader) -> bool {
         && os::start_time(pid) == Some(start_time)
 }
 
+/// A claimed place, for people.
+pub(crate) struct Listed {
+    pub place: usize,
+    pub pid: u64,
+    pub dead: bool,
+    pub pending: u64,
+}
+
+/// Who is in the segment's places.
+pub(crate) fn list(segment: &Segment) -> Vec<Listed> {
+    let claimed =
+        (0..segment.n_places()).filter(|place| status(segment, *place) == Status::Claimed);
+    claimed
+        .filter_map(|place| {
+            let header = segment.place(place)?;
+            let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
+            let tail = ring::find_tail(segment.ring(place)?, head);
+            Some(Listed {
+                place,
+                pid: header.pid.load(Ordering::Relaxed), // published by `state`
+                dead: is_dead(segment, place, None),
+                pending: tail.wrapping_sub(head),
+            })
+        })
+        .collect()
+}
+
 /// Gives a reaped place back. Only the drainer, under its lock, after the fold.
 pub(crate) fn free(header: &PlaceHeader) {
     let state = header.state.load(Ordering::Relaxed); // only the lock's holder changes a dead place

@@ -1,0 +1,257 @@
+//! Push, push + drain, and scrape, each as a ratio against a floor taken in the same run.
+//!
+//! The floor is an uncontended `fetch_add` (x86: `lock xadd`), timed right before and after each
+//! repeat; the median of the ratios is printed beside the gate. Absolute times on a shared machine
+//! prove nothing and are printed for orientation only.
+
+#[path = "../tests/support/forks.rs"]
+mod forks;
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use forks::{fork, Scratch};
+use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType, Series};
+
+const REPEATS: usize = 201;
+
+fn main() {
+    println!("{:<44} {:>9} {:>7} {:>6}  (ns, for orientation)", "what", "measured", "gate", "");
+    let scratch = Scratch::new("bench");
+    scratch.configure();
+    pushes();
+    scrapes();
+}
+
+fn spec(name: &str, metric_type: MetricType) -> FamilySpec {
+    let buckets = match metric_type {
+        MetricType::Histogram => {
+            vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
+        }
+        _ => Vec::new(),
+    };
+    FamilySpec {
+        name: name.into(),
+        help: "A bench.".into(),
+        unit: String::new(),
+        metric_type,
+        gauge_mode: GaugeMode::All,
+        label_names: vec!["k".into()],
+        buckets,
+    }
+}
+
+fn family(name: &str, metric_type: MetricType) -> &'static Family {
+    client::family(&spec(name, metric_type)).expect("a family")
+}
+
+fn series(family: &'static Family, n: usize) -> Vec<&'static Series> {
+    (0..n).map(|i| family.series(&[&format!("value-{i}")]).expect("a series")).collect()
+}
+
+fn floor(n: u64) -> f64 {
+    static WORD: AtomicU64 = AtomicU64::new(0);
+    time(n, |_| {
+        black_box(&WORD).fetch_add(1, Ordering::Relaxed);
+    })
+}
+
+/// Nanoseconds per call.
+fn time(n: u64, mut call: impl FnMut(u64)) -> f64 {
+    let started = Instant::now();
+    for i in 0..n {
+        call(i);
+    }
+    started.elapsed().as_nanos() as f64 / n as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Prints the median of `REPEATS` ratios of `run` to the floor.
+fn against_floor(what: &str, gate: f64, n: u64, mut run: impl FnMut() -> f64) {
+    let mut ratios = Vec::new();
+    let mut times = Vec::new();
+    for _ in 0..REPEATS {
+        let before = floor(n);
+        let measured = run();
+        let after = floor(n);
+        ratios.push(measured / ((before + after) / 2.0));
+        times.push(measured);
+    }
+    report(what, median(ratios), gate, median(times));
+}
+
+fn report(what: &str, measured: f64, gate: f64, ns: f64) {
+    let verdict = if measured <= gate { "pass" } else { "MISS" };
+    println!("{what:<44} {measured:>8.2}x {gate:>6.2}x {verdict:>6}  ({ns:.2})");
+}
+
+/// A ring's worth of pushes at a time: alone, and with the drain that they cause.
+fn pushes() {
+    const RING: u64 = 700; // below the self-help mark, so that a push is a push
+    let counters = family("bench_total", MetricType::Counter);
+    let one = series(counters, 1)[0];
+    against_floor("increment / fetch_add", 0.75, RING, || {
+        let ns = time(RING, |_| {
+            black_box(one).inc(black_box(1.0));
+        });
+        one.get(); // drains outside of the timing
+        ns
+    });
+    let histogram = series(family("bench_seconds", MetricType::Histogram), 1)[0];
+    against_floor("histogram observation / fetch_add", 0.75, RING, || {
+        let ns = time(RING, |i| {
+            black_box(histogram).observe(black_box(i as f64 / 100.0));
+        });
+        histogram.get();
+        ns
+    });
+    const MANY: u64 = 100_000; // self-help drains it all on the way
+    let thousand = series(family("zipf_total", MetricType::Counter), 1_000);
+    let order = zipf(MANY as usize, 1_000);
+    against_floor("push + drain, zipf over 1k series", 1.6, MANY, || {
+        time(MANY, |i| {
+            thousand[order[i as usize]].inc(1.0);
+        })
+    });
+    let ten_thousand = series(family("uniform_total", MetricType::Counter), 10_000);
+    let order = uniform(MANY as usize, 10_000);
+    against_floor("push + drain, uniform over 10k series", 2.0, MANY, || {
+        time(MANY, |i| {
+            ten_thousand[order[i as usize]].inc(1.0);
+        })
+    });
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn uniform(n: usize, over: usize) -> Vec<usize> {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    (0..n).map(|_| (random.next() * over as f64) as usize).collect()
+}
+
+/// Zipf with exponent 1, by inverting its cumulative weights.
+fn zipf(n: usize, over: usize) -> Vec<usize> {
+    let mut sums: Vec<f64> = Vec::with_capacity(over);
+    let mut sum = 0.0;
+    for rank in 1..=over {
+        sum += 1.0 / rank as f64;
+        sums.push(sum);
+    }
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    (0..n).map(|_| sums.partition_point(|s| *s < random.next() * sum).min(over - 1)).collect()
+}
+
+/// A scrape with 128 workers against one with 1, over the same series: idle rings, and 300 pending each.
+fn scrapes() {
+    for (pending, gate, what) in [
+        (0, 1.05, "scrape, 128 workers / 1, idle rings"),
+        (300, 1.6, "scrape, 128 workers / 1, 300 pending each"),
+    ] {
+        let mut one = Crowd::new("bench-1", 1, pending);
+        let mut many = Crowd::new("bench-128", 128, pending);
+        let mut ratios = Vec::new();
+        let mut times = Vec::new();
+        for _ in 0..101 {
+            let before = one.scrape_ns();
+            let measured = many.scrape_ns();
+            let after = one.scrape_ns();
+            ratios.push(measured / ((before + after) / 2.0));
+            times.push(measured);
+        }
+        report(what, median(ratios), gate, median(times));
+    }
+}
+
+/// A segment with a scraping process and so many workers, each blocked on a socket until its round:
+/// nothing but the scrape runs while it is timed.
+struct Crowd {
+    scraper: UnixStream,
+    workers: Vec<UnixStream>,
+    children: Vec<forks::Child>,
+    pending: bool,
+    _scratch: Scratch,
+}
+
+impl Crowd {
+    fn new(name: &str, workers: u64, pending: u64) -> Crowd {
+        let scratch = Scratch::new(name);
+        scratch.configure();
+        let mut children = Vec::new();
+        let mut start = |work: &dyn Fn(UnixStream)| {
+            let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+            children.push(fork(move || work(theirs)));
+            ours
+        };
+        let scraper = start(&scraper);
+        let workers: Vec<UnixStream> =
+            (0..workers).map(|_| start(&|ours| worker(ours, pending))).collect();
+        let mut crowd =
+            Crowd { scraper, workers, children, pending: pending > 0, _scratch: scratch };
+        crowd.workers.iter_mut().for_each(|worker| drop(ask(worker))); // places claimed
+        crowd
+    }
+
+    fn scrape_ns(&mut self) -> f64 {
+        if self.pending {
+            self.workers.iter_mut().for_each(|worker| drop(ask(worker)));
+        }
+        ask(&mut self.scraper) as f64
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.children.drain(..).for_each(forks::Child::kill);
+    }
+}
+
+/// Starts a child's round and waits for its number.
+fn ask(child: &mut UnixStream) -> u64 {
+    let mut answer = [0; 8];
+    child.write_all(&[1]).and_then(|()| child.read_exact(&mut answer)).expect("the child's answer");
+    u64::from_le_bytes(answer)
+}
+
+/// A child's side of [`ask`]: a round at each byte.
+fn answer(mut parent: UnixStream, mut round: impl FnMut() -> u64) {
+    let mut byte = [0];
+    while parent.read_exact(&mut byte).is_ok() {
+        parent.write_all(&round().to_le_bytes()).expect("the parent listens");
+    }
+}
+
+/// Pushes its events at each round; the first one claims a place.
+fn worker(parent: UnixStream, pending: u64) {
+    let series = series(family("crowd_total", MetricType::Counter), 1_000);
+    answer(parent, || {
+        for i in 0..pending.max(1) {
+            series[(i % 1_000) as usize].inc(1.0);
+        }
+        0
+    });
+}
+
+/// Scrapes at each round.
+fn scraper(parent: UnixStream) {
+    answer(parent, || {
+        let started = Instant::now();
+        black_box(promring::aggregator::scrape(""));
+        started.elapsed().as_nanos() as u64
+    });
+}

@@ -1,0 +1,262 @@
+//! GET /metrics and health on a socket; knows only a closure that yields bytes.
+//!
+//! hyper on a current-thread tokio runtime, made in the aggregator's own process after the fork, so no
+//! forked child can trip over it. A listener on a server's machine meets port scanners, half-open
+//! connections and scrapers that never read: connections are bounded in number and time, and when the
+//! bound is reached the oldest one that has not even sent its head makes room.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+use tokio::task::{spawn_local, AbortHandle, LocalSet};
+
+use crate::error::Error;
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+/// Time to send the head.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// Time of a whole connection: head, render, and ten seconds for the reader.
+const CONNECTION_TIME: Duration = Duration::from_secs(15);
+
+/// What the closure answers to a scrape.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `host:port`, `:port` (loopback) or `port` (loopback).
+    ///
+    /// # Errors
+    /// [`Error::Listen`]; a taken port's holder is named where /proc tells.
+    pub fn bind(address: &str) -> Result<Listener, Error> {
+        let refuse = |cause: String| Error::Listen { address: address.to_string(), cause };
+        let full = match address.rsplit_once(':') {
+            None => format!("127.0.0.1:{address}"),
+            Some(("", port)) => format!("127.0.0.1:{port}"),
+            Some(_) => address.to_string(),
+        };
+        let candidates: Vec<SocketAddr> =
+            full.to_socket_addrs().map_err(|error| refuse(error.to_string()))?.collect();
+        // std sets SO_REUSEADDR on Unix: a restarted aggregator need not wait for old connections.
+        let socket = TcpListener::bind(&*candidates).map_err(|error| {
+            let port = candidates.first().map_or(0, SocketAddr::port);
+            match (error.kind(), port_holder(port)) {
+                (io::ErrorKind::AddrInUse, Some(holder)) => {
+                    refuse(format!("the port is held by {holder}"))
+                }
+                _ => refuse(error.to_string()),
+            }
+        })?;
+        let address = socket.local_addr().map_err(|error| refuse(error.to_string()))?;
+        Ok(Listener { socket, address })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// The process that listens on a TCP port, as far as this user may see it: `pid 123 (puma)`.
+fn port_holder(port: u16) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let table = std::fs::read_to_string(table).ok()?;
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+            let listening = fields.get(3) == Some(&"0A");
+            let ours = u16::from_str_radix(hex, 16) == Ok(port);
+            (listening && ours).then(|| fields.get(9).map(ToString::to_string))?
+        })
+    })?;
+    let wanted = format!("socket:[{inode}]");
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let descriptors = std::fs::read_dir(process.path().join("fd")).ok()?;
+        let holds = |entry: std::fs::DirEntry| {
+            std::fs::read_link(entry.path())
+                .is_ok_and(|target| target.as_os_str() == wanted.as_str())
+        };
+        if !descriptors.flatten().any(holds) {
+            return None;
+        }
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        Some(format!("pid {pid} ({})", name.trim()))
+    })
+}
+
+/// Answers until SIGTERM comes or `round`, called at each interval, says so.
+///
+/// `metrics` gets the request's `Accept` header.
+///
+/// # Errors
+/// When the runtime or the socket cannot be set up.
+pub fn serve(
+    listener: Listener,
+    metrics: impl Fn(&str) -> Answer + 'static,
+    interval: Duration,
+    mut round: impl FnMut() -> ControlFlow<()>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async move {
+        listener.socket.set_nonblocking(true)?;
+        let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+        let stop = Rc::new(Notify::new());
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let stopped = Rc::clone(&stop);
+        spawn_local(async move {
+            terminate.recv().await;
+            stopped.notify_one();
+        });
+        spawn_local(accept(socket, Rc::new(metrics)));
+        loop {
+            if round().is_break() || tokio::time::timeout(interval, stop.notified()).await.is_ok() {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// Takes connections for ever.
+async fn accept(socket: tokio::net::TcpListener, metrics: Rc<impl Fn(&str) -> Answer + 'static>) {
+    let crowd = Rc::new(Crowd::default());
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                crowd.make_room();
+                let seat = crowd.seat();
+                let answered = converse(stream, Rc::clone(&metrics), seat.clone());
+                let crowd_of_task = Rc::clone(&crowd);
+                let task = spawn_local(async move {
+                    // Errors and time-outs are the peer's affair: the connection just ends.
+                    let _ = tokio::time::timeout(CONNECTION_TIME, answered).await;
+                    crowd_of_task.leave(&seat);
+                });
+                crowd.sit_down(task.abort_handle());
+            }
+            // Out of descriptors, or the peer is gone already: go on when there may be some again.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Crowd {
+    seats: RefCell<VecDeque<(Seat, Option<AbortHandle>)>>,
+}
+
+/// One connection; true when its head has arrived.
+type Seat = Rc<Cell<bool>>;
+
+impl Crowd {
+    fn seat(&self) -> Seat {
+        let seat = Rc::new(Cell::new(false));
+        self.seats.borrow_mut().push_back((Rc::clone(&seat), None));
+        seat
+    }
+
+    /// Notes how to end the connection that was seated last.
+    fn sit_down(&self, task: AbortHandle) {
+        if let Some((_, handle)) = self.seats.borrow_mut().back_mut() {
+            *handle = Some(task);
+        }
+    }
+
+    fn leave(&self, seat: &Seat) {
+        self.seats.borrow_mut().retain(|(other, _)| !Rc::ptr_eq(other, seat));
+    }
+
+    /// Ends the oldest connection without a complete head, else the oldest of all.
+    fn make_room(&self) {
+        let mut seats = self.seats.borrow_mut();
+        while seats.len() >= MAX_CONNECTIONS {
+            let victim =
+                seats.iter().position(|(head_arrived, _)| !head_arrived.get()).unwrap_or(0);
+            if let Some((_, Some(task))) = seats.remove(victim) {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// One request, one response, `Connection: close`.
+fn converse(
+    stream: tokio::net::TcpStream,
+    metrics: Rc<impl Fn(&str) -> Answer + 'static>,
+    seat: Seat,
+) -> impl Future<Output = hyper::Result<()>> {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        seat.set(true);
+        let response = respond(&request, &*metrics);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+}
+
+fn respond(request: &Request<Incoming>, metrics: &dyn Fn(&str) -> Answer) -> Response<Full<Bytes>> {
+    let announces_body = request.headers().contains_key(header::TRANSFER_ENCODING)
+        || request.body().size_hint().upper() != Some(0);
+    let readable = matches!(*request.method(), Method::GET | Method::HEAD);
+    match request.uri().path() {
+        "/metrics" | "/-/healthy" | "/-/ready" if !readable => {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD here\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response
+        }
+        "/metrics" | "/-/healthy" | "/-/ready" if announces_body => {
+            plain(StatusCode::BAD_REQUEST, "send no request body\n")
+        }
+        "/metrics" => {
+            let accept = request.headers().get(header::ACCEPT);
+            let answer = metrics(accept.and_then(|value| value.to_str().ok()).unwrap_or(""));
+            page(StatusCode::OK, answer.content_type, answer.body)
+        }
+        "/-/healthy" | "/-/ready" => plain(StatusCode::OK, "promring is up\n"),
+        _ => plain(StatusCode::NOT_FOUND, "not found; the metrics are at /metrics\n"),
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    page(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

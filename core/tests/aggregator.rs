@@ -1,0 +1,117 @@
+//! The aggregator as a child of a master: it listens, stands by, ends with its master, and comes back when killed.
+//!
+//! One test function: the client is one per process.
+
+#[path = "support/forks.rs"]
+mod forks;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use forks::{fork, Ledger, Scratch};
+use promring::aggregator::{self, Start};
+use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType};
+use promring::config::{Config, Listen};
+
+fn counter() -> &'static Family {
+    client::family(&FamilySpec {
+        name: "visits_total".into(),
+        help: "Visits.".into(),
+        unit: String::new(),
+        metric_type: MetricType::Counter,
+        gauge_mode: GaugeMode::All,
+        label_names: Vec::new(),
+        buckets: Vec::new(),
+    })
+    .expect("a counter")
+}
+
+/// A watchdog, not a measurement: the conditions below come true in milliseconds.
+fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        assert!(Instant::now() < end, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn sample(page: &str, name: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// A master that starts the aggregator and a worker that counts for ever; word 0: aggregator's pid,
+/// word 1: increments acknowledged.
+fn master(ledger: &Ledger) {
+    match aggregator::start().expect("an aggregator") {
+        Start::Started { pid } => ledger.at(0).store(u64::from(pid), SeqCst),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(aggregator::start(), Ok(Start::AlreadyStarted { .. })));
+    let worker = fork(|| {
+        let series = counter().series(&[]).expect("a series");
+        for n in 1.. {
+            series.inc(1.0);
+            ledger.at(1).store(n, SeqCst);
+            client::tick();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    worker.join();
+}
+
+#[test]
+fn it_serves_comes_back_and_ends_with_its_master() {
+    let scratch = Scratch::new("aggregator");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    client::detach_for_tests();
+    client::configure(Config {
+        segment: Some(scratch.path().join("segment")),
+        listen: Listen::Tcp(format!("127.0.0.1:{port}")),
+        ..Config::default()
+    });
+    client::attach();
+    let ledger = Ledger::new(2);
+    let server = fork(|| master(&ledger));
+
+    let first = eventually("a page with the counter", || {
+        let before = ledger.at(1).load(SeqCst) as f64;
+        let counted = sample(&get(port, "/metrics")?, "visits_total")?;
+        (before > 0.0).then_some((before, counted))
+    });
+    assert!(first.1 >= first.0, "acknowledged {} but shown {}", first.0, first.1);
+    assert!(get(port, "/-/healthy").unwrap().starts_with("HTTP/1.1 200"));
+    assert!(get(port, "/other").unwrap().starts_with("HTTP/1.1 404"));
+
+    // SAFETY: the aggregator of our own server; no memory is touched.
+    unsafe { libc::kill(ledger.at(0).load(SeqCst) as i32, libc::SIGKILL) };
+    let again = eventually("another aggregator", || {
+        sample(&get(port, "/metrics")?, "visits_total").filter(|n| *n > first.1)
+    });
+    assert!(again > first.1);
+
+    server.kill(); // the worker dies with it (PR_SET_PDEATHSIG in `fork`)
+    eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).ok());
+    assert_eq!(
+        sample_of_scrape(),
+        ledger.at(1).load(SeqCst) as f64,
+        "the totals outlive the server's processes"
+    );
+}
+
+fn sample_of_scrape() -> f64 {
+    let page = String::from_utf8(aggregator::scrape("").body).expect("UTF-8");
+    sample(&page, "visits_total").expect("the counter")
+}
