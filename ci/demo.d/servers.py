@@ -1,0 +1,173 @@
+"""The three pre-fork servers: how each is started, and how each replaces its workers or itself."""
+
+import os
+import signal
+import subprocess
+import urllib.request
+
+from load import Load
+from processes import (
+    DemoError,
+    children,
+    command_line,
+    free_port,
+    holds,
+    listening_inode,
+    send,
+    wait_until,
+)
+
+WORKERS = 4
+
+
+# Everything is on the loopback: a proxy in the environment has no part in it.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def fetch(url, seconds=10, data=None):
+    """Return the body at ``url`` as text."""
+    with _direct.open(url, data, timeout=seconds) as answer:
+        return answer.read().decode()
+
+
+def answers(url):
+    """Tell whether a GET of ``url`` succeeds."""
+    try:
+        fetch(url, 5)
+    except OSError:
+        return False
+    return True
+
+
+class Server:
+    """One server with its workers, its aggregator and its load."""
+
+    name = ""
+    example = ""
+    replacing = "upgraded: new master by USR2, then the old one ended"
+    end_old_master = signal.SIGQUIT
+
+    def __init__(self, place):
+        self.directory = place.root / "examples" / self.example
+        self.segment = place.segments / self.name
+        self.log = place.logs / f"{self.name}.log"
+        self.port, self.aggregator_port = free_port(), free_port()
+        self.env = os.environ | place.env | {
+            "PORT": str(self.port),
+            "WEB_CONCURRENCY": str(WORKERS),
+            "PROMRING_SEGMENT": str(self.segment),
+            "PROMRING_LISTEN": f"127.0.0.1:{self.aggregator_port}",
+        }
+        self.load = Load(self.port)
+        self.master = None
+
+    @property
+    def in_app(self):
+        """The app's own /metrics, answered by any worker."""
+        return f"http://127.0.0.1:{self.port}/metrics"
+
+    @property
+    def aggregator(self):
+        """The aggregator's address."""
+        return f"http://127.0.0.1:{self.aggregator_port}"
+
+    def command(self):
+        """Return the command line."""
+        raise NotImplementedError
+
+    def start(self):
+        """Start the master."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.directory, env=self.env, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )
+        self.master = self.process.pid
+
+    def wait_ready(self):
+        """Wait until all workers are there and both endpoints answer."""
+        def ready():
+            if self.process.poll() is not None:
+                raise DemoError(f"{self.name} ended at its start with status {self.process.returncode}")
+            return len(self.workers()) == WORKERS and answers(self.in_app) and answers(f"{self.aggregator}/-/ready")
+
+        wait_until(f"{self.name} and its aggregator", ready)
+
+    def workers(self, master=None):
+        """Return the children of the master that share its listening socket and are no masters themselves."""
+        link = listening_inode(self.port)
+        sharing = {pid for pid in children(master or self.master) if link and holds(pid, link)}
+        return {pid for pid in sharing if not any(holds(child, link) for child in children(pid))}
+
+    def kill_worker(self):
+        """SIGKILL the worker that answered last, amid requests of kind b; return its pid when it is replaced."""
+        load, before = self.load, self.load.ledger.doubtful
+        load.go_over_to("b")
+        load.more(20)
+        workers = self.workers()
+        victim = load.last_worker if load.last_worker in workers else max(workers)
+        send(victim, signal.SIGKILL)
+        wait_until(f"{self.name} to replace worker {victim}",
+                   lambda: victim not in (now := self.workers()) and len(now) == WORKERS)
+        load.more(20)
+        load.go_over_to("a")
+        return f"worker {victim} killed and replaced; {load.ledger.doubtful - before} requests broke"
+
+    def replace(self):
+        """Upgrade: a new master beside the old one, then the end of the old one."""
+        old = self.master
+        send(old, signal.SIGUSR2)
+        new = wait_until(f"{self.name}'s new master", lambda: self._second_master(old))
+        self.load.more(50)
+        send(old, self.end_old_master)
+        wait_until(f"the end of {self.name}'s old master", lambda: self.process.poll() is not None)
+        self.master = new
+        return f"{self.replacing} ({old} -> {new})"
+
+    def _second_master(self, old):
+        return next((pid for pid in children(old) if len(self.workers(pid)) == WORKERS), None)
+
+
+class Puma(Server):
+    """Puma cluster; its master stays, and its workers are replaced one by one."""
+
+    name = "puma"
+    example = "puma-rack"
+
+    def command(self):
+        return [self.env["PROMRING_RUBY"], self.env["PROMRING_PUMA"], "-C", "puma.rb"]
+
+    def replace(self):
+        old = self.workers()
+        send(self.master, signal.SIGUSR1)
+        wait_until("puma's phased restart", lambda: len(now := self.workers()) == WORKERS and not now & old, 120)
+        return "phased restart by USR1: every worker replaced"
+
+
+class Unicorn(Server):
+    """Unicorn."""
+
+    name = "unicorn"
+    example = "unicorn-rack"
+
+    def command(self):
+        return [self.env["PROMRING_RUBY"], self.env["PROMRING_UNICORN"], "-c", "unicorn.rb", "config.ru"]
+
+
+class Gunicorn(Server):
+    """Gunicorn; its QUIT would be the hasty end, TERM is the graceful one."""
+
+    name = "gunicorn"
+    example = "gunicorn-wsgi"
+    end_old_master = signal.SIGTERM
+
+    def command(self):
+        return [self.env["PROMRING_PYTHON"], "-m", "gunicorn", "-c", "gunicorn.conf.py",
+                "-b", f"127.0.0.1:{self.port}", "-w", str(WORKERS), "app:app"]
+
+
+def last_lines(server, count=25):
+    """Return the end of a server's log, for who has to find out why."""
+    lines = server.log.read_text(errors="replace").splitlines()[-count:]
+    state = ", ".join(f"{pid} {command_line(pid)}" for pid in sorted(children(server.master or 0)))
+    return "\n".join([f"--- {server.name}: {state}", *lines])
