@@ -26,7 +26,7 @@ class Place:
 
     def __init__(self):
         self.root = Path(__file__).resolve().parents[2]
-        self.env = {name: value for name, value in os.environ.items() if name.startswith("PROMRING_")}
+        self.env = {name: value for name, value in os.environ.items() if name.startswith("DEMO_")}
         self.work = Path(tempfile.mkdtemp(prefix="promring-demo-"))
         self.segments = Path(tempfile.mkdtemp(prefix="promring-demo-", dir="/dev/shm"))
         self.logs = self.work / "logs"
@@ -102,8 +102,10 @@ def other_faults(server, prometheus):
     wrong, ledger = [], server.load.ledger
     resets, series = compare.resets(server, prometheus)
     scrapes, failed = prometheus.scrapes(server.name)
-    print(f"{'':<10}{resets} resets in {series} counter series; {scrapes} scrapes, {failed} failed; "
-          f"{ledger.never_sent} connections refused")
+    print(
+        f"{'':<10}{resets} resets in {series} counter series; {scrapes} scrapes, {failed} failed; "
+        f"{ledger.never_sent} connections refused"
+    )
     if resets or not series:
         wrong.append(f"{server.name}: {resets} resets in {series} counter series")
     if ledger.refused:

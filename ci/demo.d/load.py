@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from processes import DemoError, wait_until
 
 CLIENTS = 4
-MOST_UNITS = 20
+# Large where a worker is to be killed: it shall be hit amid its work.
+MOST_UNITS = {"a": 20, "b": 4000}
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Load:
             # Read and shown in one step per attempt: go_over_to() sees either the old kind here or none started.
             kind = self._under_way[number] = self._kind
             if kind == self._kind:
-                self._ask(kind, dice.randint(1, MOST_UNITS))
+                self._ask(kind, dice.randint(1, MOST_UNITS[kind]))
         self._under_way[number] = None
 
     def _ask(self, kind, units):

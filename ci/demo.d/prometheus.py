@@ -16,11 +16,13 @@ class Prometheus:
     def __init__(self, place, servers):
         self.port = free_port()
         self.log = place.logs / "prometheus.log"
-        self._binary = place.env["PROMRING_PROMETHEUS"]
+        self._binary = place.env["DEMO_PROMETHEUS"]
         self._data = place.work / "prometheus"
         self._config = place.work / "prometheus.json"
-        jobs = [{"job_name": s.name, "static_configs": [{"targets": [s.aggregator.removeprefix("http://")]}]}
-                for s in servers]
+        jobs = [
+            {"job_name": s.name, "static_configs": [{"targets": [s.aggregator.removeprefix("http://")]}]}
+            for s in servers
+        ]
         interval = {"scrape_interval": "1s", "scrape_timeout": "1s"}
         self._config.write_text(json.dumps({"global": interval, "scrape_configs": jobs}))  # JSON is YAML, too
 
@@ -32,13 +34,20 @@ class Prometheus:
     def start(self):
         """Start it and wait until it answers."""
         command = [
-            self._binary, f"--config.file={self._config}", f"--storage.tsdb.path={self._data}",
-            f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn",
+            self._binary,
+            f"--config.file={self._config}",
+            f"--storage.tsdb.path={self._data}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--log.level=warn",
         ]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=os.environ | {"GOMAXPROCS": "1"}, start_new_session=True,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"GOMAXPROCS": "1"},
+                start_new_session=True,
             )
 
         def ready():
@@ -55,12 +64,17 @@ class Prometheus:
         return [(row["metric"], float(row["value"][1])) for row in result]
 
     def wait_for_scrapes(self, servers):
-        """Wait until each server has been scraped successfully at a time after this call."""
-        called = time.time()
+        """Wait until each server has been scraped successfully well after this call.
+
+        Well after: scrapes within 100 ms of each other may be answered with the same page.
+        """
+        not_before = time.time() + 0.5
         for server in servers:
-            query = f'timestamp(up{{job="{server.name}"}} == 1)'
-            wait_until(f"prometheus to scrape {server.name}",
-                       lambda query=query: any(at > called for _, at in self.ask(query)))
+            up = f'up{{job="{server.name}"}}'
+            wait_until(
+                f"prometheus to scrape {server.name}",
+                lambda up=up: any(at > not_before for _, at in self.ask(f"timestamp({up}) and {up} == 1")),
+            )
 
     def sums(self, job):
         """Return metric name -> sum over all its series of a job."""

@@ -52,12 +52,17 @@ class Server:
         self.segment = place.segments / self.name
         self.log = place.logs / f"{self.name}.log"
         self.port, self.aggregator_port = free_port(), free_port()
-        self.env = os.environ | place.env | {
-            "PORT": str(self.port),
-            "WEB_CONCURRENCY": str(WORKERS),
-            "PROMRING_SEGMENT": str(self.segment),
-            "PROMRING_LISTEN": f"127.0.0.1:{self.aggregator_port}",
-        }
+        self.env = (
+            os.environ
+            | place.env
+            | {
+                "HOME": str(place.work),  # gunicorn puts its control socket there
+                "PORT": str(self.port),
+                "WEB_CONCURRENCY": str(WORKERS),
+                "PROMRING_SEGMENT": str(self.segment),
+                "PROMRING_LISTEN": f"127.0.0.1:{self.aggregator_port}",
+            }
+        )
         self.load = Load(self.port)
         self.master = None
 
@@ -79,13 +84,19 @@ class Server:
         """Start the master."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), cwd=self.directory, env=self.env, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                self.command(),
+                cwd=self.directory,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self.master = self.process.pid
 
     def wait_ready(self):
         """Wait until all workers are there and both endpoints answer."""
+
         def ready():
             if self.process.poll() is not None:
                 raise DemoError(f"{self.name} ended at its start with status {self.process.returncode}")
@@ -107,8 +118,10 @@ class Server:
         workers = self.workers()
         victim = load.last_worker if load.last_worker in workers else max(workers)
         send(victim, signal.SIGKILL)
-        wait_until(f"{self.name} to replace worker {victim}",
-                   lambda: victim not in (now := self.workers()) and len(now) == WORKERS)
+        wait_until(
+            f"{self.name} to replace worker {victim}",
+            lambda: victim not in (now := self.workers()) and len(now) == WORKERS,
+        )
         load.more(20)
         load.go_over_to("a")
         return f"worker {victim} killed and replaced; {load.ledger.doubtful - before} requests broke"
@@ -135,7 +148,7 @@ class Puma(Server):
     example = "puma-rack"
 
     def command(self):
-        return [self.env["PROMRING_RUBY"], self.env["PROMRING_PUMA"], "-C", "puma.rb"]
+        return [self.env["DEMO_RUBY"], self.env["DEMO_PUMA"], "-C", "puma.rb"]
 
     def replace(self):
         old = self.workers()
@@ -151,7 +164,7 @@ class Unicorn(Server):
     example = "unicorn-rack"
 
     def command(self):
-        return [self.env["PROMRING_RUBY"], self.env["PROMRING_UNICORN"], "-c", "unicorn.rb", "config.ru"]
+        return [self.env["DEMO_RUBY"], self.env["DEMO_UNICORN"], "-c", "unicorn.rb", "config.ru"]
 
 
 class Gunicorn(Server):
@@ -162,8 +175,17 @@ class Gunicorn(Server):
     end_old_master = signal.SIGTERM
 
     def command(self):
-        return [self.env["PROMRING_PYTHON"], "-m", "gunicorn", "-c", "gunicorn.conf.py",
-                "-b", f"127.0.0.1:{self.port}", "-w", str(WORKERS), "app:app"]
+        # Not `python -m gunicorn`: what that re-executes itself as on USR2 does not find http.server.
+        return [
+            self.env["DEMO_GUNICORN"],
+            "-c",
+            "gunicorn.conf.py",
+            "-b",
+            f"127.0.0.1:{self.port}",
+            "-w",
+            str(WORKERS),
+            "app:app",
+        ]
 
 
 def last_lines(server, count=25):
