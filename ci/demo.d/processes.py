@@ -37,18 +37,25 @@ def adopt_orphans():
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def state_and_parent(pid):
+    """Return a process's state, a letter as ps shows it, and its parent's pid; ("Z", 0) if it has ended."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
+    except OSError:
+        return "Z", 0
+    return state, int(parent)
+
+
+def is_running(pid):
+    """Tell whether a process is on a processor, or waits for nothing else."""
+    return state_and_parent(pid)[0] == "R"
+
+
 def parents():
     """Return pid -> parent's pid of every process that is not a zombie."""
-    table = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
-            except OSError:  # it has ended meanwhile
-                continue
-            if state != "Z":
-                table[int(entry.name)] = int(parent)
-    return table
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    rows = ((pid, *state_and_parent(pid)) for pid in pids)
+    return {pid: parent for pid, state, parent in rows if state != "Z"}
 
 
 def children(pid):

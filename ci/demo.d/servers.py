@@ -12,6 +12,7 @@ from processes import (
     command_line,
     free_port,
     holds,
+    is_running,
     listening_inode,
     send,
     wait_until,
@@ -111,18 +112,17 @@ class Server:
         return {pid for pid in sharing if not any(holds(child, link) for child in children(pid))}
 
     def kill_worker(self):
-        """SIGKILL the worker that answered last, amid requests of kind b; return its pid when it is replaced."""
+        """SIGKILL a worker amid its work, a request of kind b; return what came of it when it is replaced."""
         load, before = self.load, self.load.ledger.doubtful
         load.go_over_to("b")
-        load.more(20)
-        workers = self.workers()
-        victim = load.last_worker if load.last_worker in workers else max(workers)
+        load.more(5)
+        victim = wait_until("a busy worker", lambda: next(filter(is_running, self.workers()), None))
         send(victim, signal.SIGKILL)
         wait_until(
             f"{self.name} to replace worker {victim}",
             lambda: victim not in (now := self.workers()) and len(now) == WORKERS,
         )
-        load.more(20)
+        load.more(5)
         load.go_over_to("a")
         return f"worker {victim} killed and replaced; {load.ledger.doubtful - before} requests broke"
 
