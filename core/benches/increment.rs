@@ -203,13 +203,17 @@ impl Crowd {
             (0..workers).map(|_| start(&|ours| worker(ours, pending))).collect();
         let mut crowd =
             Crowd { scraper, workers, children, pending: pending > 0, _scratch: scratch };
-        crowd.workers.iter_mut().for_each(|worker| drop(ask(worker))); // places claimed
+        for worker in &mut crowd.workers {
+            ask(worker); // claims its place
+        }
         crowd
     }
 
     fn scrape_ns(&mut self) -> f64 {
         if self.pending {
-            self.workers.iter_mut().for_each(|worker| drop(ask(worker)));
+            for worker in &mut self.workers {
+                ask(worker);
+            }
         }
         ask(&mut self.scraper) as f64
     }

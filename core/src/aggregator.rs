@@ -220,8 +220,13 @@ fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
         std::thread::sleep(ROUND);
     }
     let Some(listener) = bind_patiently(address, needed) else { return };
-    let round =
-        || if needed() { ControlFlow::Continue(make_round()) } else { ControlFlow::Break(()) };
+    let round = || {
+        if !needed() {
+            return ControlFlow::Break(());
+        }
+        make_round();
+        ControlFlow::Continue(())
+    };
     if let Err(error) = http::serve(listener, page_cache(), ROUND, round) {
         client::log(&format!("the aggregator's listener ended: {error}"));
     }
@@ -305,6 +310,9 @@ pub fn serve(address: &str) -> Result<(), Error> {
     let listener = Listener::bind(address)?;
     os::default_signal(libc::SIGINT); // the interpreter we may run in would only note it
     client::log(&format!("serving http://{}/metrics", listener.local_addr()));
-    http::serve(listener, page_cache(), ROUND, || ControlFlow::Continue(make_round()))
-        .map_err(|error| refuse(error.to_string()))
+    let round = || {
+        make_round();
+        ControlFlow::Continue(())
+    };
+    http::serve(listener, page_cache(), ROUND, round).map_err(|error| refuse(error.to_string()))
 }

@@ -795,7 +795,7 @@ impl Series {
     /// or this is no counter.
     #[inline]
     pub fn inc(&self, amount: f64) -> bool {
-        if amount >= 0.0 && amount < f64::INFINITY && self.metric_type == MetricType::Counter {
+        if (0.0..f64::INFINITY).contains(&amount) && self.metric_type == MetricType::Counter {
             push(Event { id: self.id(), weight: 1.0, value: amount });
             return true;
         }

@@ -417,11 +417,14 @@ impl Reader {
     }
 }
 
+/// A family and its series, as they are gathered.
+type Gathered = (FamilySpec, Vec<(CatalogSeries, SeriesPlace)>);
+
 /// Groups series by family.
 struct CatalogBuilder<'a> {
     segment: &'a Segment,
     /// By family id.
-    families: Vec<Option<(FamilySpec, Vec<(CatalogSeries, SeriesPlace)>)>>,
+    families: Vec<Option<Gathered>>,
 }
 
 impl<'a> CatalogBuilder<'a> {

@@ -62,7 +62,7 @@ impl Words {
             Some(sum) => total = sum,
             None => fraction += whole as f64,
         }
-        if fraction >= 1.0 && fraction < 9e15 {
+        if (1.0..9e15).contains(&fraction) {
             let carry = fraction as u64;
             if let Some(sum) = total.checked_add(carry) {
                 total = sum;
