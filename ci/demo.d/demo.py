@@ -54,9 +54,10 @@ def story(servers, prometheus):
     tell("prometheus", f"scrapes the three every second, {prometheus.url}")
     for server in servers:
         server.load.start()
-    act(servers, lambda server: server.kill_worker())
+    act(servers, lambda server: server.kill_busy_worker())
+    act(servers, lambda server: server.kill_worker_after_answer())
     act(servers, lambda server: server.replace())
-    act(servers, lambda server: server.kill_worker())
+    act(servers, lambda server: server.kill_worker_after_answer())
     more(servers, 400)
     for server in servers:
         server.load.stop()

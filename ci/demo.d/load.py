@@ -2,14 +2,16 @@
 
 import http.client
 import random
+import re
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from processes import DemoError, wait_until
 
 CLIENTS = 4
-# Large where a worker is to be killed: it shall be hit amid its work.
+# Large where a worker is to be killed amid its work.
 MOST_UNITS = {"a": 20, "b": 100_000}
 
 
@@ -45,13 +47,15 @@ class Ledger:
 class Load:
     """Clients of one server. Each has one request in flight at a time, on a connection of its own.
 
-    Units are of kind a, except around a SIGKILL: before it every client goes over to kind b, after it back.
-    So every request of kind a is certain and its sum must be met exactly, and only kind b has doubt.
+    Units are of kind a, except around a SIGKILL that hits a worker amid its work: before it every client goes
+    over to kind b, after it back. So every request of kind a is certain and its sum must be met exactly, and
+    only kind b has doubt.
     """
 
     def __init__(self, port):
         self.port = port
         self.ledger = Ledger()
+        self.last_worker = None
         self._kind = "a"
         self._under_way = [None] * CLIENTS
         self._stop = False
@@ -71,7 +75,7 @@ class Load:
                 raise DemoError(f"a request to port {self.port} was not answered for 60 s")
 
     def go_over_to(self, kind):
-        """Ask for units of ``kind`` from now on; return when nothing else is in flight."""
+        """Ask for units of ``kind`` from now on, for nothing if it is None; return when nothing else is in flight."""
         self._kind = kind
         wait_until("answers to the requests in flight", lambda: all(k in (kind, None) for k in self._under_way))
 
@@ -85,7 +89,9 @@ class Load:
         while not self._stop:
             # Read and shown in one step per attempt: go_over_to() sees either the old kind here or none started.
             kind = self._under_way[number] = self._kind
-            if kind == self._kind:
+            if kind is None:
+                time.sleep(0.001)
+            elif kind == self._kind:
                 self._ask(kind, dice.randint(1, MOST_UNITS[kind]))
         self._under_way[number] = None
 
@@ -109,3 +115,5 @@ class Load:
             self.ledger.refused.append(f"{answer.status} {body[:80]!r}")
             return
         self.ledger.certain(kind, units)
+        if worker := re.search(rb"by (\d+)", body):
+            self.last_worker = int(worker[1])

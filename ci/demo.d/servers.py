@@ -111,20 +111,35 @@ class Server:
         sharing = {pid for pid in children(master or self.master) if link and holds(pid, link)}
         return {pid for pid in sharing if not any(holds(child, link) for child in children(pid))}
 
-    def kill_worker(self):
-        """SIGKILL a worker amid its work, a request of kind b; return what came of it when it is replaced."""
+    def kill_busy_worker(self):
+        """SIGKILL a worker amid its work, a request of kind b; return what came of it."""
         load, before = self.load, self.load.ledger.doubtful
         load.go_over_to("b")
         load.more(5)
         victim = wait_until("a busy worker", lambda: next(filter(is_running, self.workers()), None))
         send(victim, signal.SIGKILL)
+        self._wait_replaced(victim)
+        load.more(5)
+        load.go_over_to("a")
+        return f"worker {victim} killed amid its work, {load.ledger.doubtful - before} requests broke; replaced"
+
+    def kill_worker_after_answer(self):
+        """SIGKILL the worker that answered last, when all is answered and not yet collected from its ring."""
+        workers = self.workers()
+        self.load.go_over_to(None)
+        victim = self.load.last_worker
+        if victim not in workers:
+            raise DemoError(f"{self.name}: the last answer names no worker of its master, but {victim}")
+        send(victim, signal.SIGKILL)
+        self.load.go_over_to("a")
+        self._wait_replaced(victim)
+        return f"worker {victim} killed just after its last answer; replaced"
+
+    def _wait_replaced(self, victim):
         wait_until(
             f"{self.name} to replace worker {victim}",
             lambda: victim not in (now := self.workers()) and len(now) == WORKERS,
         )
-        load.more(5)
-        load.go_over_to("a")
-        return f"worker {victim} killed and replaced; {load.ledger.doubtful - before} requests broke"
 
     def replace(self):
         """Upgrade: a new master beside the old one, then the end of the old one."""
