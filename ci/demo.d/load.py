@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from processes import DemoError, wait_until
 
 CLIENTS = 4
+# Between a client's requests: the servers share the machine's processors with the clients and Prometheus.
+PAUSE_SECONDS = 0.005
 # Large where a worker is to be killed amid its work.
 MOST_UNITS = {"a": 20, "b": 100_000}
 
@@ -87,13 +89,12 @@ class Load:
     def _client(self, number):
         dice = random.Random(number)
         while not self._stop:
-            # Read and shown in one step per attempt: go_over_to() sees either the old kind here or none started.
+            # Shown first, then looked at again: go_over_to() either sees the old kind here, or it is not asked for.
             kind = self._under_way[number] = self._kind
-            if kind is None:
-                time.sleep(0.001)
-            elif kind == self._kind:
+            if kind is not None and kind == self._kind:
                 self._ask(kind, dice.randint(1, MOST_UNITS[kind]))
-        self._under_way[number] = None
+            self._under_way[number] = None
+            time.sleep(PAUSE_SECONDS)
 
     def _ask(self, kind, units):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
