@@ -1,6 +1,6 @@
 //! Every byte of the segment: `repr(C)` types, ids and constants. No behaviour.
 //!
-//! `core/docs/segment.md` describes the same bytes for people; `tests/layout.rs` compares the two.
+//! `core/docs/segment.md` describes the same bytes for people; the test below compares the two.
 //! A change of any type here changes [`LAYOUT_VERSION`], which is part of the segment file's name.
 
 use crate::sync::AtomicU64;
@@ -105,7 +105,8 @@ mod shared {
     pub(crate) struct Redo {
         /// THE COMMIT POINT: `position : 48 | place : 14 | kind : 2`, low bits first; 0 = nothing pending.
         pub commit: AtomicU64,
-        _pad: AtomicU64,
+        /// Zero: keeps what different processes write on cache lines of their own.
+        pub _pad: AtomicU64,
         /// Entry `position & 1` belongs to the committed step, the other one may be half written.
         pub entry: [RedoEntry; 2],
     }
@@ -158,7 +159,8 @@ mod shared {
         pub drain_lock: AtomicU64,
         /// Bumped at each acquisition, so a peek notices a lock that was freed and taken again.
         pub drain_seq: AtomicU64,
-        _pad: [AtomicU64; 6],
+        /// Zero: keeps what different processes write on cache lines of their own.
+        pub _pad: [AtomicU64; 6],
 
         /// See [`Redo`].
         pub redo: Redo,
@@ -296,10 +298,12 @@ mod shared {
         pub claimed_ns: AtomicU64,
         /// `PLACE_HAS_LIVE_GAUGES`.
         pub flags: AtomicU64,
-        _pad0: [AtomicU64; 2],
+        /// Zero: keeps what different processes write on cache lines of their own.
+        pub _pad0: [AtomicU64; 2],
         /// Events taken from the ring since the segment began; written by the drainer only.
         pub head: AtomicU64,
-        _pad1: [AtomicU64; 7],
+        /// Zero: keeps what different processes write on cache lines of their own.
+        pub _pad1: [AtomicU64; 7],
     }
 
     /// Nobody's; clean.
@@ -360,4 +364,66 @@ mod shared {
         assert!(RING_SLOTS.is_power_of_two());
         assert!(MAX_PLACES < 1 << 14);
     };
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// `(offset, bytes, name)` of each field, in order.
+    macro_rules! fields {
+        ($type:ty: $($field:tt)*) => {
+            (stringify!($type), size_of::<$type>(), vec![$((offset_of!($type, $field), stringify!($field))),*])
+        };
+    }
+
+    /// The rows of the table under `### name`: offset, bytes, field.
+    fn documented(name: &str) -> Vec<(usize, usize, String)> {
+        let page = include_str!("../docs/segment.md");
+        let section = page.split(&format!("### {name}\n")).nth(1).unwrap_or_default();
+        let table = section.split("\n#").next().unwrap_or_default();
+        table
+            .lines()
+            .filter_map(|line| {
+                let mut columns = line.strip_prefix("| ")?.split(" | ");
+                let (offset, bytes) =
+                    (columns.next()?.parse().ok()?, columns.next()?.parse().ok()?);
+                Some((offset, bytes, columns.next()?.trim_matches('`').to_string()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_page_about_the_segment_describes_every_byte() {
+        let types = [
+            fields!(RegionHeader: base max_bytes committed next),
+            fields!(Header: magic layout_version layout_hash file_bytes created_ns instance max_series
+                max_series_per_family state n_places n_gauges catalog_version aggregator_beat_ns spare
+                drain_lock drain_seq _pad redo regions counters family_chains),
+            fields!(Redo: commit _pad entry),
+            fields!(RedoEntry: cell a b),
+            fields!(FamilyEntry: next state text n_series overflow overflowed spare),
+            fields!(SeriesEntry: next family state cell text gauge created_ns),
+            fields!(Cell: a b),
+            fields!(DirectCell: 0),
+            fields!(GaugeCell: value stamp),
+            fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags _pad0 head _pad1),
+            fields!(Slot: value meta),
+        ];
+        for (name, size, fields) in types {
+            let rows = documented(name);
+            let told: Vec<(usize, &str)> =
+                rows.iter().map(|(at, _, field)| (*at, field.as_str())).collect();
+            assert_eq!(told, fields, "fields of {name}");
+            let mut end = 0;
+            for (offset, bytes, field) in &rows {
+                assert_eq!(*offset, end, "a gap before {field} of {name}");
+                end += bytes;
+            }
+            assert_eq!(end, size, "size of {name}");
+        }
+        assert_eq!(Region::Gauges as usize + 1, N_REGIONS);
+    }
 }

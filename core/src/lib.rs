@@ -1,4 +1,45 @@
-//! Exact, cheap Prometheus metrics for pre-fork servers.
+//! Exact, cheap Prometheus metrics for pre-fork servers: many processes count, one `/metrics` answers.
+//!
+//! ```text
+//! app call -> binding -> client -+-> registry                  once per label set: a dense id
+//!                                +-> worker -+-> ring -------------+     many processes
+//!                                            +-> gauge cells --+   |
+//! ---------------------- segment (layout) ---------------------+---+--------------------------
+//!                                                              | drain     one holder of the lock at a time
+//!                                                              | totals
+//!                                                              +---+-> snapshot -> exposition -> http     any process
+//! ```
+//!
+//! **Promised:** an increment whose call has returned survives SIGKILL of anything and is counted once;
+//! no call blocks; the cost of a scrape does not grow with the number of workers; a full disk, a hostile
+//! label or a scraper neither crash nor poison the app.
+//!
+//! **Not promised:** that anything outlives the machine, that an increment whose call had *not* returned
+//! when its process was killed is counted or not, or protection from a malicious process of the same user.
+//!
+//! ```
+//! use promring::client::{self, FamilySpec, GaugeMode, MetricType};
+//! # let directory = std::env::temp_dir().join(format!("promring-doc-{}", std::process::id()));
+//! # let mut config = promring::config::Config::default();
+//! # config.segment = Some(directory.join("segment"));
+//! # client::configure(config);
+//! let jobs = client::family(&FamilySpec {
+//!     name: "jobs_total".into(),
+//!     help: "Jobs done.".into(),
+//!     unit: String::new(),
+//!     metric_type: MetricType::Counter,
+//!     gauge_mode: GaugeMode::All,
+//!     label_names: vec!["queue".into()],
+//!     buckets: vec![],
+//! })?;
+//! jobs.series(&["mail"])?.inc(1.0); // in any process, forked before or after
+//! let page = promring::aggregator::scrape("");
+//! assert!(String::from_utf8_lossy(&page.body).contains("jobs_total{queue=\"mail\"} 1\n"));
+//! # std::fs::remove_dir_all(directory).unwrap();
+//! # Ok::<(), promring::error::Error>(())
+//! ```
+//!
+//! To read on, in this order: [`client`], then the modules that `core/docs/architecture.md` lists.
 #![deny(unsafe_code)]
 
 #[cfg(not(loom))]

@@ -224,6 +224,14 @@ fn the_readme_lists_every_setting() {
 }
 
 #[test]
+fn the_architecture_page_knows_every_module() {
+    let page = read(Path::new("core/docs/architecture.md"));
+    let unknown = |(module, _): &(String, String)| !page.contains(&format!("`{module}.rs`"));
+    let missing: Vec<String> = core_modules().into_iter().filter(unknown).map(|(m, _)| m).collect();
+    expect_none(&missing);
+}
+
+#[test]
 fn the_papers_name_only_files_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut errors = Vec::new();
