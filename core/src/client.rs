@@ -21,10 +21,10 @@ use crate::error::Error;
 use crate::layout::*;
 use crate::os;
 use crate::registry::{self, Placed};
-use crate::ring::Event;
+use crate::ring::{self, Event};
 use crate::segment::{Caps, Carrier, Segment};
 use crate::snapshot::{self, SeriesPlace, Totals};
-use crate::sync::{AtomicRef, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicRef, AtomicU64, Ordering};
 use crate::totals;
 use crate::worker::{Worker, SELF_HELP_AT};
 
@@ -250,26 +250,26 @@ impl Own {
 
 /// The hot path: two loads to find the ring, two stores to fill a slot.
 #[inline]
-fn push(event: Event) {
+fn push(packed: u64, value: f64) {
     if let Some(own) = OWN.get() {
-        if own.worker.push(event) {
+        if own.worker.push(packed, value) {
             return;
         }
     }
-    push_slow(event);
+    push_slow(packed, value);
 }
 
-/// No place yet, place lost, ring due for a drain, or ring full: in this order.
+/// No place yet, place lost, end of the lap, ring due for a drain, or ring full: in this order.
 #[cold]
 #[inline(never)]
-fn push_slow(event: Event) {
-    if !push_to_ring(event, false) {
-        add_direct(event);
+fn push_slow(packed: u64, value: f64) {
+    if !push_to_ring(packed, value, false) {
+        add_direct(Event::unpack(packed, value));
     }
 }
 
 /// Every way into the ring but the first; false when it is full and nobody can drain it now.
-fn push_to_ring(event: Event, patient: bool) -> bool {
+fn push_to_ring(packed: u64, value: f64, patient: bool) -> bool {
     let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
     if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
         OWN.clear(); // taken from us: our lock was lost and nobody saw us run
@@ -278,12 +278,12 @@ fn push_to_ring(event: Event, patient: bool) -> bool {
         return false;
     }
     let Some(own) = own() else { return false };
-    if own.worker.push(event) {
+    if own.worker.push(packed, value) {
         return true;
     }
     own.self_help(patient || (waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
     aggregator::look_after();
-    own.worker.extend() && own.worker.push(event)
+    own.worker.extend() && own.worker.push(packed, value)
 }
 
 /// Ring full and the drain lock busy, or no place at all: add to the shared direct cells. Nothing is
@@ -720,8 +720,8 @@ fn reset_cells(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
         if let Some(direct) = direct_cell(segment, first + cell) {
             totals::update_direct(direct, |_| totals::Words::default());
         }
-        let reset = Event { id, weight: RESET_WEIGHT, value: f64::from(cell) };
-        if spec.metric_type != MetricType::Gauge && !push_patiently(reset) {
+        let reset = ring::pack(id, RESET_WEIGHT);
+        if spec.metric_type != MetricType::Gauge && !push_patiently(reset, f64::from(cell)) {
             return false;
         }
     }
@@ -729,12 +729,12 @@ fn reset_cells(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
 }
 
 /// For rare events that have no direct path.
-fn push_patiently(event: Event) -> bool {
-    if OWN.get().is_some_and(|own| own.worker.push(event)) {
+fn push_patiently(packed: u64, value: f64) -> bool {
+    if OWN.get().is_some_and(|own| own.worker.push(packed, value)) {
         return true;
     }
     let end = os::monotonic_ns() + REMOVAL_PATIENCE.as_nanos() as u64;
-    while !push_to_ring(event, true) {
+    while !push_to_ring(packed, value, true) {
         if os::monotonic_ns() > end {
             return false;
         }
@@ -749,7 +749,8 @@ fn push_patiently(event: Event) -> bool {
 /// One series as a process uses it: the handle that `labels(...)` returns. No call on it blocks,
 /// allocates or raises.
 pub struct Series {
-    id: AtomicU32,
+    /// What its events of weight 1 carry: [`ring::pack`].
+    packed: AtomicU64,
     entry: AtomicRef<SeriesEntry>,
     metric_type: MetricType,
     family: &'static Family,
@@ -758,7 +759,7 @@ pub struct Series {
 impl Series {
     fn leak(family: &'static Family, segment: &'static Segment, id: u32) -> &'static Series {
         let series: &'static Series = Box::leak(Box::new(Series {
-            id: AtomicU32::new(0),
+            packed: AtomicU64::new(0),
             entry: AtomicRef::new(),
             metric_type: family.spec.metric_type,
             family,
@@ -771,12 +772,16 @@ impl Series {
         if let Some(entry) = segment.series(id) {
             self.entry.set(entry);
         }
-        self.id.store(id, Ordering::Relaxed); // used by this process's producer only
+        self.packed.store(ring::pack(id, 1.0), Ordering::Relaxed); // used by this process's producer only
     }
 
     #[inline]
+    fn packed(&self) -> u64 {
+        self.packed.load(Ordering::Relaxed) // see `point_to`
+    }
+
     fn id(&self) -> u32 {
-        self.id.load(Ordering::Relaxed) // see `point_to`
+        Event::unpack(self.packed(), 0.0).id
     }
 
     /// The family it belongs to.
@@ -795,29 +800,48 @@ impl Series {
     /// or this is no counter.
     #[inline]
     pub fn inc(&self, amount: f64) -> bool {
-        if (0.0..f64::INFINITY).contains(&amount) && self.metric_type == MetricType::Counter {
-            push(Event { id: self.id(), weight: 1.0, value: amount });
+        // Finite and not negative, by one comparison of bits: the sign stands above the exponent.
+        let countable = amount.to_bits() < f64::INFINITY.to_bits();
+        if countable && self.metric_type == MetricType::Counter {
+            push(self.packed(), amount);
             return true;
         }
-        self.refuse(amount, self.metric_type == MetricType::Counter)
+        self.refuse_amount(amount)
+    }
+
+    #[cold]
+    fn refuse_amount(&self, amount: f64) -> bool {
+        let fits = self.metric_type == MetricType::Counter;
+        fits && amount == 0.0 || self.refuse(amount, fits) // minus zero adds nothing
     }
 
     /// Observes a value in a histogram or summary. False, and counted as refused, when it is NaN or
     /// infinite or this takes no observations.
     #[inline]
     pub fn observe(&self, value: f64) -> bool {
-        self.observe_weighted(value, 1.0)
+        if self.takes_observations() && value.abs() < f64::INFINITY {
+            push(self.packed(), value);
+            return true;
+        }
+        self.refuse(value, self.takes_observations())
+    }
+
+    #[inline]
+    fn takes_observations(&self) -> bool {
+        matches!(self.metric_type, MetricType::Histogram | MetricType::Summary)
     }
 
     /// As [`Series::observe`], counting `weight` times: 1/rate of a sampled StatsD call.
     #[inline]
     pub fn observe_weighted(&self, value: f64, weight: f32) -> bool {
-        let fits = matches!(self.metric_type, MetricType::Histogram | MetricType::Summary);
-        if value.abs() < f64::INFINITY && weight > 0.0 && weight < f32::INFINITY && fits {
-            push(Event { id: self.id(), weight, value });
+        if weight == 1.0 || !(weight > 0.0 && weight < f32::INFINITY) {
+            return self.observe(if weight == 1.0 { value } else { f64::NAN });
+        }
+        if self.takes_observations() && value.abs() < f64::INFINITY {
+            push(ring::pack(self.id(), weight), value);
             return true;
         }
-        self.refuse(if value.is_finite() { f64::NAN } else { value }, fits)
+        self.observe(value) // refused there
     }
 
     #[cold]

@@ -83,7 +83,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[allow(missing_docs)]
 pub mod model {
     use crate::layout::Slot;
-    use crate::ring::{self, Event};
+    use crate::ring;
     use crate::sync::AtomicU64;
 
     pub const RING_SLOTS: usize = crate::layout::RING_SLOTS;
@@ -94,7 +94,7 @@ pub mod model {
         Ring(std::array::from_fn(|_| Slot { value: AtomicU64::new(0), meta: AtomicU64::new(0) }))
     }
     pub fn put(ring: &Ring, position: u64, id: u32, value: f64) {
-        ring::put(&ring.0, position, Event { id, weight: 1.0, value });
+        ring::put(&ring.0, position, ring::parity(position), ring::pack(id, 1.0), value);
     }
     pub fn peek(ring: &Ring, position: u64) -> Option<(u32, f64)> {
         ring::peek(&ring.0, position).map(|event| (event.id, event.value))

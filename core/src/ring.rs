@@ -20,7 +20,7 @@ use crate::sync::Ordering;
 
 const MASK: u64 = RING_SLOTS as u64 - 1;
 
-/// What one call of the app left behind.
+/// What one call of the app left behind, unpacked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Event {
     /// Series id, 31 bits.
@@ -31,9 +31,24 @@ pub(crate) struct Event {
     pub value: f64,
 }
 
+/// Series id and weight as a slot's `meta` has them, without the parity.
+#[inline]
+pub(crate) fn pack(id: u32, weight: f32) -> u64 {
+    (u64::from(id) & ID_MASK) | (u64::from(weight.to_bits()) << WEIGHT_SHIFT)
+}
+
+impl Event {
+    /// The inverse of [`pack`]; the parity is left out.
+    #[inline]
+    pub(crate) fn unpack(meta: u64, value: f64) -> Event {
+        let weight = f32::from_bits((meta >> WEIGHT_SHIFT) as u32);
+        Event { id: (meta & ID_MASK) as u32, weight, value }
+    }
+}
+
 /// The parity bit that slots of this position's lap carry.
 #[inline]
-fn parity(position: u64) -> u64 {
+pub(crate) fn parity(position: u64) -> u64 {
     if (position / RING_SLOTS as u64) & 1 == 0 {
         PARITY_BIT
     } else {
@@ -41,15 +56,19 @@ fn parity(position: u64) -> u64 {
     }
 }
 
-/// Writes the event of `position`. The slot must have been taken (see the head) a lap ago.
+/// The first position of the next lap.
+pub(crate) fn next_lap(position: u64) -> u64 {
+    (position | MASK).wrapping_add(1)
+}
+
+/// Writes the event of `position`: what [`pack`] made and the [`parity`] of the position. The slot must
+/// have been taken (see the head) a lap ago.
 #[inline]
-pub(crate) fn put(slots: &[Slot; RING_SLOTS], position: u64, event: Event) {
+pub(crate) fn put(slots: &[Slot; RING_SLOTS], position: u64, of_lap: u64, packed: u64, value: f64) {
+    debug_assert_eq!(of_lap, parity(position));
     let slot = &slots[(position & MASK) as usize];
-    let meta = u64::from(event.id)
-        | parity(position)
-        | (u64::from(event.weight.to_bits()) << WEIGHT_SHIFT);
-    slot.value.store(event.value.to_bits(), Ordering::Relaxed); // ordered by the store below
-    slot.meta.store(meta, Ordering::Release); // partner: the acquire load in `peek`
+    slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below
+    slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`
 }
 
 /// The event of `position`, if it has been pushed.
@@ -60,11 +79,8 @@ pub(crate) fn peek(slots: &[Slot; RING_SLOTS], position: u64) -> Option<Event> {
     if meta & PARITY_BIT != parity(position) {
         return None;
     }
-    Some(Event {
-        id: (meta & ID_MASK) as u32,
-        weight: f32::from_bits((meta >> WEIGHT_SHIFT) as u32),
-        value: f64::from_bits(slot.value.load(Ordering::Relaxed)), // ordered by the load above
-    })
+    let value = f64::from_bits(slot.value.load(Ordering::Relaxed)); // ordered by the load above
+    Some(Event::unpack(meta, value))
 }
 
 /// Where the next event goes, for a new owner who knows only the head: the first stale slot.

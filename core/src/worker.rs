@@ -11,7 +11,7 @@
 
 use crate::layout::*;
 use crate::os;
-use crate::ring::{self, Event};
+use crate::ring;
 use crate::segment::{Segment, LOCK_PLACES};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -29,8 +29,10 @@ pub(crate) struct Worker {
     /// Position of the next event. Written by the producer only; an atomic so that nothing here is
     /// unsafe, at the price of a plain load and store.
     tail: AtomicU64,
-    /// The tail at which the slow path has to look: never beyond head + RING_SLOTS.
+    /// The tail at which the slow path has to look: never beyond head + RING_SLOTS nor the end of the lap.
     limit: AtomicU64,
+    /// The parity of every slot from `tail` up to `limit`.
+    parity: AtomicU64,
 }
 
 /// Splits a place's state word.
@@ -88,13 +90,14 @@ impl Worker {
         let slots = segment.ring(place)?;
         let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
         let tail = ring::find_tail(slots, head);
-        let position = || AtomicU64::new(tail); // limit = tail: the first push extends it
-        Some(Worker { segment, place, claimed, header, slots, tail: position(), limit: position() })
+        // limit = tail: the first push extends it.
+        let (tail, limit, parity) = (AtomicU64::new(tail), AtomicU64::new(tail), AtomicU64::new(0));
+        Some(Worker { segment, place, claimed, header, slots, tail, limit, parity })
     }
 
-    /// Writes an event into the ring; false when the slow path has to look first.
+    /// Writes an event ([`ring::pack`]) into the ring; false when the slow path has to look first.
     #[inline]
-    pub(crate) fn push(&self, event: Event) -> bool {
+    pub(crate) fn push(&self, packed: u64, value: f64) -> bool {
         let tail = self.tail.load(Ordering::Relaxed); // ours alone
                                                       // Relaxed: another generation means only that we must not write here any more.
         if tail == self.limit.load(Ordering::Relaxed)
@@ -102,7 +105,8 @@ impl Worker {
         {
             return false;
         }
-        ring::put(self.slots, tail, event);
+        let parity = self.parity.load(Ordering::Relaxed); // ours alone
+        ring::put(self.slots, tail, parity, packed, value);
         self.tail.store(tail.wrapping_add(1), Ordering::Relaxed); // ours alone
         true
     }
@@ -124,7 +128,8 @@ impl Worker {
     }
 
     /// Lets pushes go on until the ring is ¾ full – or, when it is fuller already and nobody could
-    /// drain it, for another 64 events at most. False when there is no room at all.
+    /// drain it, for another 64 events at most –, and no further than the end of the lap, so that the
+    /// hot path need not compute parities. False when there is no room at all.
     pub(crate) fn extend(&self) -> bool {
         let pending = self.pending();
         if pending >= RING_SLOTS as u64 {
@@ -135,8 +140,10 @@ impl Worker {
         } else {
             (RING_SLOTS as u64 - pending).min(64)
         };
-        let tail = self.tail.load(Ordering::Relaxed); // ours alone
-        self.limit.store(tail.wrapping_add(room), Ordering::Relaxed); // ours alone
+        let tail = self.tail.load(Ordering::Relaxed); // ours alone, and so are the next two
+        let room = room.min(ring::next_lap(tail).wrapping_sub(tail));
+        self.parity.store(ring::parity(tail), Ordering::Relaxed);
+        self.limit.store(tail.wrapping_add(room), Ordering::Relaxed);
         true
     }
 
