@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::exposition::{Renderer, CONTENT_TYPE_TEXT};
 use crate::http::{self, Answer, Listener};
 use crate::os::{self, Forked};
+use crate::process;
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
 use crate::snapshot::Reader;
 use crate::sync::{AtomicRef, AtomicU64, Ordering};
@@ -154,6 +155,13 @@ pub fn stop() {
         os::kill(master.child, libc::SIGTERM);
         os::wait_child(master.child);
     }
+}
+
+/// Called once per request: looks after the aggregator, and reports what this process takes from the
+/// machine. Costs two readings of the clock.
+pub fn tick() {
+    look_after();
+    process::report();
 }
 
 /// A worker's part: when the aggregator has been silent and nobody holds its role, start another.

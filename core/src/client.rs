@@ -26,7 +26,7 @@ use crate::segment::{Caps, Carrier, Segment};
 use crate::snapshot::{self, SeriesPlace, Totals};
 use crate::sync::{AtomicRef, AtomicU64, Ordering};
 use crate::totals;
-use crate::worker::{Worker, SELF_HELP_AT};
+use crate::worker::{self, Worker, SELF_HELP_AT};
 
 pub use crate::registry::{FamilySpec, GaugeMode, MetricType};
 
@@ -313,10 +313,21 @@ fn direct_cell(segment: &'static Segment, cell: u32) -> Option<&'static DirectCe
     segment.at(Region::Direct, u64::from(cell) * size_of::<DirectCell>() as u64)
 }
 
-/// Called once per request by middleware and loggers: notices that the aggregator is gone and takes
-/// its role up again. Costs a clock reading.
+/// Called once per request by middleware and loggers: see [`aggregator::tick`].
 pub fn tick() {
-    aggregator::look_after();
+    aggregator::tick();
+}
+
+/// Processor time that this process reported before it replaced itself by exec.
+pub(crate) fn cpu_ns_before_exec() -> u64 {
+    own().map_or(0, |own| worker::cpu_ns_before_exec(segment(), own.worker.place))
+}
+
+/// Notes how much processor time this process has reported.
+pub(crate) fn note_cpu_ns(used: u64) {
+    if let Some(header) = own().and_then(|own| segment().place(own.worker.place)) {
+        header.cpu_ns.store(used, Ordering::Relaxed); // read by this process alone, after an exec
+    }
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ pub struct Config {
     pub adopt_seconds: u64,
     /// Label of the per-process gauge modes.
     pub gauge_label: GaugeLabel,
+    /// Whether the processes report what they take from the machine (`process_*`).
+    pub process_metrics: bool,
 }
 
 impl Default for Config {
@@ -64,6 +66,7 @@ impl Default for Config {
             max_series_per_family: 10_000,
             adopt_seconds: 0,
             gauge_label: GaugeLabel::Pid,
+            process_metrics: true,
         }
     }
 }
@@ -124,6 +127,12 @@ pub const SETTINGS: &[Setting] = &[
         env: "PROMRING_GAUGE_LABEL",
         default: "`pid`",
         doc: "Label of gauges in the modes `all` and `liveall`: `pid`, or `worker` for a small stable number.",
+    },
+    Setting {
+        name: "process_metrics",
+        env: "PROMRING_PROCESS_METRICS",
+        default: "`on`",
+        doc: "Whether `process_cpu_seconds_total` and its kin are shown, for all processes of the app together.",
     },
 ];
 
@@ -200,11 +209,18 @@ impl Config {
                     _ => return Err(refuse("PROMRING_GAUGE_LABEL", "pid or worker")),
                 }
             }
+            "process_metrics" => {
+                self.process_metrics = match value {
+                    "on" | "true" | "1" => true,
+                    "off" | "false" | "0" => false,
+                    _ => return Err(refuse("PROMRING_PROCESS_METRICS", "on or off")),
+                }
+            }
             _ => {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics",
                 })
             }
         }

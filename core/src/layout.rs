@@ -298,8 +298,10 @@ mod shared {
         pub claimed_ns: AtomicU64,
         /// `PLACE_HAS_LIVE_GAUGES`.
         pub flags: AtomicU64,
+        /// Processor time that the owner has reported.
+        pub cpu_ns: AtomicU64,
         /// Zero: keeps what different processes write on cache lines of their own.
-        pub _pad0: [AtomicU64; 2],
+        pub _pad0: AtomicU64,
         /// Events taken from the ring since the segment began; written by the drainer only.
         pub head: AtomicU64,
         /// Zero: keeps what different processes write on cache lines of their own.
@@ -409,7 +411,7 @@ mod tests {
             fields!(Cell: a b),
             fields!(DirectCell: 0),
             fields!(GaugeCell: value stamp),
-            fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags _pad0 head _pad1),
+            fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags cpu_ns _pad0 head _pad1),
             fields!(Slot: value meta),
         ];
         for (name, size, fields) in types {

@@ -60,6 +60,8 @@ mod layout;
 #[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
+mod process;
+#[cfg(not(loom))]
 mod registry;
 mod ring;
 #[cfg(not(loom))]

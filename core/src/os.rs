@@ -306,9 +306,61 @@ pub(crate) fn monotonic_ns() -> u64 {
 
 fn clock(which: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for writing; these two clocks exist on every Linux.
+    // SAFETY: `time` is valid for writing; these clocks exist on every Linux.
     unsafe { libc::clock_gettime(which, &raw mut time) };
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// User and system processor time of this process.
+pub(crate) fn cpu_ns() -> u64 {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// What this process takes from the machine; None where /proc does not tell.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessFacts {
+    pub virtual_bytes: Option<f64>,
+    pub resident_bytes: Option<f64>,
+    pub open_descriptors: Option<f64>,
+    pub max_descriptors: Option<f64>,
+    pub start_seconds: Option<f64>,
+}
+
+/// Looks at this process.
+pub(crate) fn process_facts() -> ProcessFacts {
+    let mut facts = ProcessFacts { max_descriptors: max_descriptors(), ..Default::default() };
+    if let Ok(pages) = std::fs::read_to_string("/proc/self/statm") {
+        let mut bytes =
+            pages.split_whitespace().map(|n| Some(n.parse::<f64>().ok()? * page_bytes()));
+        facts.virtual_bytes = bytes.next().flatten();
+        facts.resident_bytes = bytes.next().flatten();
+    }
+    // The one that reads the directory is not counted.
+    facts.open_descriptors =
+        std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64 - 1.0);
+    facts.start_seconds = start_time(pid()).and_then(|ticks| {
+        let text = std::fs::read_to_string("/proc/stat").ok()?;
+        let boot: f64 = text.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
+        Some(boot + ticks as f64 / ticks_per_second())
+    });
+    facts
+}
+
+fn page_bytes() -> f64 {
+    // SAFETY: touches no memory.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as f64 }
+}
+
+fn ticks_per_second() -> f64 {
+    // SAFETY: touches no memory.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
+}
+
+fn max_descriptors() -> Option<f64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writing.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (failed == 0).then_some(limit.rlim_cur as f64)
 }
 
 // ---------------------------------------------------------------------------------------------

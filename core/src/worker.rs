@@ -83,6 +83,7 @@ impl Worker {
         set(&header.pid_namespace, os::pid_namespace());
         set(&header.claimed_ns, os::unix_ns());
         set(&header.flags, 0);
+        set(&header.cpu_ns, 0);
         let claimed = ((generation_of(state) + 1) << 8) | PLACE_LIVE;
         header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`
         segment.share_attachment();
@@ -215,6 +216,25 @@ fn seen_running(header: &PlaceHeader) -> bool {
         && namespace == os::pid_namespace()
         && start_time != 0
         && os::start_time(pid) == Some(start_time)
+}
+
+/// Processor time that the caller reported before it replaced itself by exec; 0 if it did not.
+pub(crate) fn cpu_ns_before_exec(segment: &Segment, own: usize) -> u64 {
+    let get = |word: &AtomicU64| word.load(Ordering::Relaxed); // what an exec left nobody changes
+    let (pid, namespace) = (os::pid(), os::pid_namespace());
+    let start_time = os::start_time(pid).unwrap_or(0);
+    let mine = |header: &&PlaceHeader| {
+        get(&header.pid) == u64::from(pid)
+            && get(&header.start_time) == start_time
+            && get(&header.pid_namespace) == namespace
+    };
+    let others = (0..segment.n_places()).filter(|place| *place != own);
+    others
+        .filter_map(|place| segment.place(place))
+        .filter(mine)
+        .map(|h| get(&h.cpu_ns))
+        .max()
+        .unwrap_or(0)
 }
 
 /// A claimed place, for people.

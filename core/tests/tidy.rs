@@ -21,9 +21,10 @@ const MAY_USE: &[(&str, &str)] = &[
     ("drain", "layout os registry ring segment sync totals worker"),
     ("snapshot", "config drain layout registry segment sync totals worker"),
     ("client", "config drain error layout os registry ring segment snapshot sync totals worker"),
+    ("process", "client os sync"),
     ("exposition", "snapshot"),
     ("http", "error"),
-    ("aggregator", "client config error exposition http os segment snapshot sync"),
+    ("aggregator", "client config error exposition http os process segment snapshot sync"),
     ("cli", "aggregator client config os registry segment worker"),
 ];
 
