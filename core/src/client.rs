@@ -6,8 +6,10 @@
 //!
 //! **One producer at a time per process** is what the caller promises: Ruby's and CPython's global lock
 //! keeps it. Two threads that push at the very same moment would not corrupt anything, but could lose
-//! one of the two events.
+//! one of the two events. Where nothing keeps threads apart, [`allow_threads`] gives each pushing thread
+//! a place of its own.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
@@ -42,13 +44,20 @@ const ASK_KERNEL_EVERY: u64 = 256;
 // ---------------------------------------------------------------------------------------------
 // The process's state
 
-/// This process's claimed place and its side of draining. Emptied in forked children.
+/// A claimed place and its side of draining.
 pub(crate) struct Own {
     pub(crate) worker: Worker,
     drainer: Mutex<Drainer>,
+    /// Places for pushing threads that no thread has now: in the process's own place only.
+    idle: Mutex<Vec<&'static Own>>,
 }
 
+/// The place by which this process drains and sets gauges. Emptied in forked children.
 static OWN: os::PerProcess<Own> = os::PerProcess::new();
+/// Where the hot path pushes: that same place, or nowhere where threads push at the same time.
+static PRODUCER: os::PerProcess<Worker> = os::PerProcess::new();
+/// Held while a place is claimed: the kernel would give a byte to two threads of one process. Only tried.
+static CLAIMING: Mutex<()> = Mutex::new(());
 static SEGMENT: AtomicRef<Segment> = AtomicRef::new();
 static CONFIG: AtomicRef<Config> = AtomicRef::new();
 static LOG: Mutex<Option<fn(&str)>> = Mutex::new(None);
@@ -60,6 +69,12 @@ static DIRECT_ADDS: AtomicU64 = AtomicU64::new(0);
 static FORK_HANDLER: Once = Once::new();
 
 extern "C" fn forget_place_in_child() {
+    forget_place();
+}
+
+/// The next call claims another place: in a forked child, or when ours was taken from us.
+fn forget_place() {
+    PRODUCER.clear();
     OWN.clear();
 }
 
@@ -119,7 +134,8 @@ pub fn segment_path() -> Option<PathBuf> {
 /// Handles obtained before keep pointing to the old one's ids and must not be used again.
 pub fn detach_for_tests() {
     let _attaching = lock(&ATTACHING);
-    OWN.clear();
+    forget_place();
+    worker::forget_threads();
     SEGMENT.clear();
     CONFIG.clear();
     lock(&FAMILIES).clear();
@@ -204,16 +220,96 @@ fn own() -> Option<&'static Own> {
     if segment.is_retired() {
         segment = attach_anew();
     }
-    let worker = Worker::claim(segment)?;
-    let drainer = Mutex::new(Drainer::new(&worker));
-    let own: &'static Own = Box::leak(Box::new(Own { worker, drainer }));
+    let claiming = CLAIMING.try_lock().ok()?;
+    if let Some(own) = OWN.get() {
+        return Some(own); // another thread was quicker
+    }
+    let own = Own::claim(segment, &claiming)?;
     OWN.set(own);
+    drop(claiming);
+    if worker::is_threaded() {
+        lock(&own.idle).push(own); // one of the threads may push into it
+    } else {
+        PRODUCER.set(&own.worker);
+    }
     // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
     own.with_lock(false, Drainer::reap_dead);
     Some(own)
 }
 
+// ---------------------------------------------------------------------------------------------
+// Threads
+
+/// From now on threads of this process may push at the same time: each gets a worker place of its own,
+/// and hands it on when it ends. To be called before anything is counted. An increment then costs a
+/// look at the thread's storage more.
+///
+/// Rust programs want this, an interpreter without a global lock, and Ractors. Forking such a process
+/// has the hazards that it always has with threads: only the forking one exists in the child.
+pub fn allow_threads() {
+    if worker::is_threaded() {
+        return;
+    }
+    worker::allow_threads();
+    PRODUCER.clear();
+    if let Some(own) = OWN.get() {
+        worker::note_mine(own.worker.place);
+        lock(&own.idle).push(own);
+    }
+}
+
+/// A thread's place, and the process's at that time: in a forked child that is another one.
+struct ThreadPlace(Cell<Option<(&'static Own, &'static Own)>>);
+
+thread_local! {
+    static THREAD_PLACE: ThreadPlace = const { ThreadPlace(Cell::new(None)) };
+}
+
+impl ThreadPlace {
+    fn get(&self) -> Option<&'static Own> {
+        let process = own()?;
+        if let Some((place, of)) = self.0.get() {
+            if std::ptr::eq(of, process) && place.worker.owns_place() {
+                return Some(place);
+            }
+            worker::forget_mine(place.worker.place); // taken from us, or the parent's
+        }
+        let idle = lock(&process.idle).pop();
+        let place = idle
+            .filter(|place| place.worker.owns_place())
+            .or_else(|| Own::claim(process.worker.segment, &CLAIMING.try_lock().ok()?))?;
+        self.0.set(Some((place, process)));
+        Some(place)
+    }
+}
+
+impl Drop for ThreadPlace {
+    /// The next thread goes on in the ring, where this one's last events may still stand.
+    fn drop(&mut self) {
+        if let Some((place, process)) = self.0.get() {
+            if OWN.get().is_some_and(|own| std::ptr::eq(own, process)) {
+                lock(&process.idle).push(place);
+            }
+        }
+    }
+}
+
+/// The place into which the calling thread pushes.
+fn producer() -> Option<&'static Own> {
+    if worker::is_threaded() {
+        THREAD_PLACE.try_with(ThreadPlace::get).ok().flatten() // none in a thread that is ending
+    } else {
+        own()
+    }
+}
+
 impl Own {
+    fn claim(segment: &'static Segment, _claiming: &MutexGuard<()>) -> Option<&'static Own> {
+        let worker = Worker::claim(segment)?;
+        let drainer = Mutex::new(Drainer::new(&worker));
+        Some(Box::leak(Box::new(Own { worker, drainer, idle: Mutex::new(Vec::new()) })))
+    }
+
     /// Runs `work` under the drain lock; None when it is not free.
     fn with_lock<R>(&self, ask_kernel: bool, work: impl FnOnce(&mut Drainer) -> R) -> Option<R> {
         let mut drainer = self.drainer.try_lock().ok()?;
@@ -229,12 +325,24 @@ impl Own {
         patience: Duration,
         work: impl FnOnce(&mut Drainer) -> R,
     ) -> Option<R> {
-        let mut drainer = self.drainer.try_lock().ok()?;
+        let mut drainer = self.drainer_within(patience)?;
         drainer.lock_within(patience).then(|| {
             let result = work(&mut drainer);
             drainer.unlock();
             result
         })
+    }
+
+    /// Another thread of this process may be draining: that takes microseconds.
+    fn drainer_within(&self, patience: Duration) -> Option<MutexGuard<'_, Drainer>> {
+        let end = os::monotonic_ns() + patience.as_nanos() as u64;
+        loop {
+            match self.drainer.try_lock() {
+                Ok(drainer) => return Some(drainer),
+                Err(_) if os::monotonic_ns() >= end => return None,
+                Err(_) => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
     }
 
     /// Drains our own ring if it is due and nobody else is draining.
@@ -251,15 +359,15 @@ impl Own {
 /// The hot path: two loads to find the ring, two stores to fill a slot.
 #[inline]
 fn push(packed: u64, value: f64) {
-    if let Some(own) = OWN.get() {
-        if own.worker.push(packed, value) {
+    if let Some(worker) = PRODUCER.get() {
+        if worker.push(packed, value) {
             return;
         }
     }
     push_slow(packed, value);
 }
 
-/// No place yet, place lost, end of the lap, ring due for a drain, or ring full: in this order.
+/// Threads, no place yet, place lost, end of the lap, ring due for a drain, or ring full: in this order.
 #[cold]
 #[inline(never)]
 fn push_slow(packed: u64, value: f64) {
@@ -272,12 +380,12 @@ fn push_slow(packed: u64, value: f64) {
 fn push_to_ring(packed: u64, value: f64, patient: bool) -> bool {
     let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
     if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
-        OWN.clear(); // taken from us: our lock was lost and nobody saw us run
+        forget_place(); // taken from us: our lock was lost and nobody saw us run
     }
     if OWN.get().is_none() && !waiting.is_multiple_of(CLAIM_EVERY) && !patient {
         return false;
     }
-    let Some(own) = own() else { return false };
+    let Some(own) = producer() else { return false };
     if own.worker.push(packed, value) {
         return true;
     }
@@ -741,7 +849,7 @@ fn reset_cells(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
 
 /// For rare events that have no direct path.
 fn push_patiently(packed: u64, value: f64) -> bool {
-    if OWN.get().is_some_and(|own| own.worker.push(packed, value)) {
+    if PRODUCER.get().is_some_and(|worker| worker.push(packed, value)) {
         return true;
     }
     let end = os::monotonic_ns() + REMOVAL_PATIENCE.as_nanos() as u64;
@@ -903,7 +1011,21 @@ impl Series {
         if self.family.spec.gauge_mode == GaugeMode::Shared {
             return self.update_shared(|old| totals::shared_gauge(old.floats().0 + amount));
         }
-        self.set(self.get_local() + amount)
+        let Some(cell) = self.own_gauge_cell() else { return self.no_space() };
+        let stamped = totals::Stamped::read(&cell.value, &cell.stamp);
+        if self.family.spec.gauge_mode.is_most_recent()
+            || !stamped.is_some_and(|s| self.is_current(s))
+        {
+            return self.set(self.get_local() + amount);
+        }
+        totals::add_f64(&cell.value, amount);
+        true
+    }
+
+    /// Was it set in the series' present life?
+    fn is_current(&self, value: totals::Stamped) -> bool {
+        let mode = self.family.spec.gauge_mode;
+        self.entry.get().is_some_and(|entry| drain::is_current(entry, mode, value))
     }
 
     fn update_shared(&self, change: impl Fn(totals::Words) -> totals::Words) -> bool {
@@ -932,17 +1054,12 @@ impl Series {
         }
         let cell = self.own_gauge_cell();
         let value = cell.and_then(|cell| totals::Stamped::read(&cell.value, &cell.stamp));
-        let mode = self.family.spec.gauge_mode;
-        value
-            .filter(|value| {
-                self.entry.get().is_some_and(|entry| drain::is_current(entry, mode, *value))
-            })
-            .map_or(0.0, |value| value.value)
+        value.filter(|value| self.is_current(*value)).map_or(0.0, |value| value.value)
     }
 
     fn own_gauge_cell(&self) -> Option<&'static GaugeCell> {
         if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
-            OWN.clear(); // see `push_to_ring`
+            forget_place(); // see `push_to_ring`
         }
         let own = own()?;
         if self.family.spec.gauge_mode.is_live() {

@@ -13,7 +13,7 @@ use crate::layout::*;
 use crate::os;
 use crate::ring;
 use crate::segment::{Segment, LOCK_PLACES};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A ring this full makes its producer drain it.
 pub(crate) const SELF_HELP_AT: u64 = RING_SLOTS as u64 / 4 * 3;
@@ -75,6 +75,9 @@ impl Worker {
                 locks.unlock(byte);
             }
             return None;
+        }
+        if is_threaded() {
+            note_mine(place); // before another thread can take us for dead
         }
         forget_gauges(segment, place);
         let set = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed); // published by `state`
@@ -193,7 +196,8 @@ pub(crate) fn status(segment: &Segment, place: usize) -> Status {
 /// Has the owner of a claimed place ended? `own` is the caller's place: the kernel does not report a
 /// process's own locks to itself.
 pub(crate) fn is_dead(segment: &Segment, place: usize, own: Option<usize>) -> bool {
-    if own == Some(place) {
+    let is_mine = || mine(place).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0); // as in `note_mine`
+    if own == Some(place) || is_mine() {
         return false;
     }
     let Some(header) = segment.place(place) else { return false };
@@ -235,6 +239,50 @@ pub(crate) fn cpu_ns_before_exec(segment: &Segment, own: usize) -> u64 {
         .map(|h| get(&h.cpu_ns))
         .max()
         .unwrap_or(0)
+}
+
+/// 1 where threads push at the same time.
+static THREADED: AtomicU32 = AtomicU32::new(0);
+
+/// Bits of the places that this process's threads have: the kernel does not report a process's own
+/// locks to itself, and its pid would look like an exec's.
+static MINE: os::PerProcess<[AtomicU64; MAX_PLACES / 64]> = os::PerProcess::new();
+
+fn mine(place: usize) -> Option<(&'static AtomicU64, u64)> {
+    Some((MINE.get()?.get(place / 64)?, 1 << (place % 64)))
+}
+
+/// A thread of this process has that place.
+pub(crate) fn note_mine(place: usize) {
+    if MINE.get().is_none() {
+        MINE.set(Box::leak(Box::new(std::array::from_fn(|_| AtomicU64::new(0)))));
+    }
+    if let Some((word, bit)) = mine(place) {
+        word.fetch_or(bit, Ordering::Relaxed); // read by this process's threads when they look for the dead
+    }
+}
+
+/// That place was taken from this process.
+pub(crate) fn forget_mine(place: usize) {
+    if let Some((word, bit)) = mine(place) {
+        word.fetch_and(!bit, Ordering::Relaxed); // as above
+    }
+}
+
+/// Threads of this process have places of their own from now on.
+pub(crate) fn allow_threads() {
+    THREADED.store(1, Ordering::Relaxed); // before another thread counts: the caller's promise
+}
+
+/// Have they?
+pub(crate) fn is_threaded() -> bool {
+    THREADED.load(Ordering::Relaxed) != 0 // see `allow_threads`
+}
+
+/// As if no thread had ever had a place.
+pub(crate) fn forget_threads() {
+    THREADED.store(0, Ordering::Relaxed); // for tests, between which no thread counts
+    MINE.clear();
 }
 
 /// A claimed place, for people.
