@@ -79,6 +79,8 @@ module Promring
         labels, bad = Names.labels(tags)
         StatsD.refuse("tag", bad) if bad.positive?
         number = Float(value)
+        raise ArgumentError, "it has no name" if name.to_s.empty?
+
         metric, names = metric(TYPES.fetch(kind), Names.metric("#{@prefix}#{name}"), @default_tags.merge(labels))
         values = names.map { |label| labels[label] || @default_tags[label] || "" }
         @aliases.learn(kind, name, tags, metric, values, number)
