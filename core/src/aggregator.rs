@@ -138,6 +138,11 @@ pub fn start() -> Result<Start, Error> {
     }
     let pid = os::pid();
     let start_time = os::start_time(pid).unwrap_or(0);
+    // A master that has executed itself anew (Puma's hot restart) is the same process: its aggregator goes on.
+    if let Some(child) = segment.role_holder().filter(|holder| os::parent(*holder) == Some(pid)) {
+        MASTER.set(Box::leak(Box::new(Master { pid, start_time, child })));
+        return Ok(Start::AlreadyStarted { pid: child });
+    }
     match os::fork() {
         Err(error) => Err(Error::Listen { address, cause: format!("no process for it: {error}") }),
         Ok(Forked::Child) => live_as_aggregator(&address, &Master { pid, start_time, child: 0 }),

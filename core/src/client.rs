@@ -107,8 +107,8 @@ pub fn set_log(sink: fn(&str)) {
     *lock(&LOG) = Some(sink);
 }
 
-/// Says one line.
-pub(crate) fn log(line: &str) {
+/// Says one line where notices go.
+pub fn log(line: &str) {
     let sink = *lock(&LOG);
     match sink {
         Some(sink) => sink(line),

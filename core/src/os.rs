@@ -278,6 +278,16 @@ pub(crate) fn pid() -> u32 {
 
 /// Start time of a running process (clock ticks since boot); None when it is gone or a zombie.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
+/// The parent of a running process.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    stat_field(pid, 4)?.parse().ok()
+}
+
+/// A field of a process's `stat` by its number in proc(5), 4 or above.
+fn stat_field(pid: u32, number: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name, in parentheses, may hold anything: fields are counted behind its end.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -285,7 +295,7 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     if matches!(state, "Z" | "X" | "x") {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.nth(number - 4).map(str::to_string)
 }
 
 /// Inode of this process's pid namespace; 0 when /proc does not tell.

@@ -1,0 +1,370 @@
+# frozen_string_literal: true
+
+# Counter, Gauge, Histogram and Summary, with the methods of prometheus-client's.
+#
+# A call goes to a native method first, which answers false for everything unusual: a label set that does not fit, a
+# value that needs converting. Only then the Ruby here converts, validates and raises.
+module Promring
+  # What the four kinds have in common.
+  class Metric
+    NO_LABELS = {}.freeze
+    NAME = /\A[a-zA-Z_:][a-zA-Z0-9_:]*\z/.freeze
+    LABEL_NAME = /\A[a-zA-Z_][a-zA-Z0-9_]*\z/.freeze
+    RESERVED_LABELS = [:pid].freeze
+    private_constant :NO_LABELS, :NAME, :LABEL_NAME, :RESERVED_LABELS
+
+    # @return [Symbol]
+    attr_reader :name
+    # @return [String]
+    attr_reader :docstring
+    # @return [Array<Symbol>]
+    attr_reader :labels
+    # @return [Hash{Symbol => String}]
+    attr_reader :preset_labels
+
+    # @see Promring.counter
+    def initialize(name, docstring:, labels: [], preset_labels: {}, store_settings: {})
+      validate_name(name)
+      raise ArgumentError, "docstring must be given" unless docstring.respond_to?(:empty?) && !docstring.empty?
+
+      validate_label_names(labels)
+      validate_label_names(preset_labels)
+      @name = name
+      @docstring = docstring
+      @labels = labels.map(&:itself).freeze
+      @native = Native::Metric.new(type.to_s, name.to_s, Metric.text(docstring), @labels, bounds,
+                                   aggregation_mode(store_settings))
+      preset(preset_labels)
+      show if labels.empty?
+    end
+
+    # The same metric with some or all label values given beforehand. With all of them given, a call neither looks
+    # the labels up nor allocates an object.
+    # @param labels [Hash{Symbol => Object}]
+    # @return [self.class]
+    def with_labels(labels)
+      validate_label_names(labels)
+      dup.preset(preset_labels.merge(labels))
+    end
+
+    # Lets the series be exposed, at zero, before anything is counted.
+    # @param labels [Hash{Symbol => Object}]
+    # @return [void]
+    def init_label_set(labels)
+      @native.touch(label_values(labels))
+    end
+
+    # The value over all processes; of a gauge with a sample per process, this one's.
+    # @param labels [Hash{Symbol => Object}]
+    # @return [Float, Hash{String => Float}]
+    def get(labels: NO_LABELS)
+      present(@native.get(label_values(labels)))
+    end
+
+    # All series with their values over all processes.
+    # @return [Hash{Hash{Symbol => String} => Float, Hash{String => Float}}]
+    def values
+      @native.collect.to_h do |values, worker, number|
+        labels = values ? @labels.zip(values).to_h : { promring_overflow: "true" }
+        labels[:pid] = worker if worker
+        [labels, present(number)]
+      end
+    end
+
+    # Takes the series of a label set out of the exposition, in all processes. Counting in it again starts at zero.
+    # @param labels [Hash{Symbol => Object}]
+    # @return [Boolean] was there one?
+    def remove(labels: NO_LABELS)
+      @native.remove(label_values(labels))
+    end
+
+    # Takes all series out of the exposition.
+    # @return [nil]
+    def clear
+      @native.clear
+    end
+
+    # Any object as text that Prometheus can carry.
+    # @api private
+    def self.text(object)
+      text = object.to_s
+      if text.encoding == Encoding::BINARY
+        text = text.dup.force_encoding(Encoding::UTF_8)
+      elsif text.encoding != Encoding::UTF_8
+        text = text.encode(Encoding::UTF_8, invalid: :replace, undef: :replace)
+      end
+      text.scrub
+    end
+
+    protected
+
+    # Only for a copy that nobody has seen yet.
+    def preset(labels)
+      @preset_labels = labels.transform_values { |value| Metric.text(value) }.freeze
+      label_values(NO_LABELS) if @preset_labels.size == @labels.size
+      @native = @native.with(@labels.map { |label| @preset_labels[label] })
+      self
+    end
+
+    private
+
+    # Finite upper bounds, of a histogram.
+    def bounds
+      []
+    end
+
+    # How the processes' values combine, as the core calls it. What is summed has nothing to choose.
+    def aggregation_mode(store_settings)
+      Aggregation.validate(store_settings, allowed: [:sum])
+      "all"
+    end
+
+    # A label-less metric is exposed from the start.
+    def show
+      init_label_set(NO_LABELS)
+    end
+
+    # What the core answered, as prometheus-client has it; nil stands for nothing yet.
+    def present(number)
+      number || 0.0
+    end
+
+    # The values in the order of the label names.
+    def label_values(labels)
+      given = @preset_labels.merge(labels)
+      unless given.size == @labels.size && @labels.all? { |label| given.key?(label) }
+        raise InvalidLabelSetError,
+              "labels must have the same signature (keys given: #{given.keys} vs. keys expected: #{@labels.sort})"
+      end
+      @labels.map { |label| Metric.text(given[label]) }
+    end
+
+    # Counts what the native call has left to us.
+    def add_slowly(amount, labels)
+      @native.add_to(label_values(labels), Float(amount))
+      nil
+    end
+
+    def validate_name(name)
+      raise ArgumentError, "metric name must be a symbol" unless name.is_a?(Symbol)
+      raise ArgumentError, "metric name must match #{NAME.source}" unless NAME.match?(name.to_s)
+    end
+
+    def validate_label_names(labels)
+      raise InvalidLabelSetError, "#{labels} is not a valid label set" unless labels.respond_to?(:all?)
+
+      labels.each do |label, _|
+        raise InvalidLabelError, "label #{label} is not a symbol" unless label.is_a?(Symbol)
+        raise ReservedLabelError, "label #{label} must not start with __" if label.start_with?("__")
+        raise InvalidLabelError, "label name must match #{LABEL_NAME.source}" unless LABEL_NAME.match?(label.to_s)
+        raise ReservedLabelError, "#{label} is reserved" if reserved_labels.include?(label)
+      end
+    end
+
+    def reserved_labels
+      RESERVED_LABELS
+    end
+  end
+
+  # How gauges combine: what prometheus-client and its Python sister call it, and what the core does.
+  # @api private
+  module Aggregation
+    MODES = {
+      all: "all", sum: "sum", max: "max", min: "min", most_recent: "mostrecent", mostrecent: "mostrecent",
+      liveall: "liveall", livesum: "livesum", livemax: "livemax", livemin: "livemin",
+      livemostrecent: "livemostrecent", shared: "shared"
+    }.freeze
+
+    def self.validate(settings, allowed: MODES.keys)
+      unknown = settings.keys - [:aggregation]
+      raise InvalidStoreSettingsError, "unknown settings: #{unknown.join(', ')}" unless unknown.empty?
+
+      chosen = settings.fetch(:aggregation, allowed.first)
+      return chosen if allowed.include?(chosen)
+
+      raise InvalidStoreSettingsError, "aggregation is #{chosen.inspect}; it can be #{allowed.join(', ')}"
+    end
+  end
+
+  # Only ever grows.
+  class Counter < Metric
+    # @return [Symbol]
+    def type
+      :counter
+    end
+
+    # @param by [Numeric] not negative
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    # @raise [ArgumentError] for a negative amount
+    def increment(by: 1, labels: NO_LABELS)
+      return if @native.increment(by, labels)
+      raise ArgumentError, "increment must be a non-negative number" if by < 0
+
+      add_slowly(by, labels)
+    end
+  end
+
+  # Goes up and down. Each process has its own value; see {Promring.gauge} for how they combine.
+  class Gauge < Metric
+    # @see Promring.gauge
+    def initialize(name, docstring:, labels: [], preset_labels: {}, store_settings: {}, aggregation: nil)
+      settings = aggregation ? store_settings.merge(aggregation: aggregation) : store_settings
+      super(name, docstring: docstring, labels: labels, preset_labels: preset_labels, store_settings: settings)
+    end
+
+    # @return [Symbol]
+    def type
+      :gauge
+    end
+
+    # @param value [Numeric]
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    def set(value, labels: NO_LABELS)
+      return if @native.set(value, labels)
+      raise ArgumentError, "value must be a number" unless value.is_a?(Numeric)
+
+      @native.set_to(label_values(labels), Float(value))
+      nil
+    end
+
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    def set_to_current_time(labels: NO_LABELS)
+      set(Process.clock_gettime(Process::CLOCK_REALTIME), labels: labels)
+    end
+
+    # @param by [Numeric]
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    def increment(by: 1, labels: NO_LABELS)
+      refuse_relative if @latest_only
+      return if @native.add(by, labels)
+
+      add_slowly(by, labels)
+    end
+
+    # @param (see #increment)
+    # @return [nil]
+    def decrement(by: 1, labels: NO_LABELS)
+      increment(by: -by, labels: labels)
+    end
+
+    # Sets it to zero.
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    def init_label_set(labels)
+      set(0, labels: labels)
+    end
+
+    private
+
+    def aggregation_mode(store_settings)
+      mode = Aggregation::MODES[Aggregation.validate(store_settings)]
+      @latest_only = mode.end_with?("mostrecent")
+      mode
+    end
+
+    # Not set: the zero of a master that never sets it would be the least, or one sample more.
+    def show
+      @native.touch([])
+    end
+
+    def refuse_relative
+      raise InvalidStoreSettingsError,
+            "a gauge that shows the most recent value can only be set: nobody knows what an increment adds to"
+    end
+  end
+
+  # Counts observations in buckets, and sums them up.
+  class Histogram < Metric
+    # As in the other client libraries: for the response times of a network service, in seconds.
+    DEFAULT_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10].freeze
+
+    # @return [Array<Numeric>] upper bounds
+    attr_reader :buckets
+
+    # @return [Array<Float>]
+    def self.linear_buckets(start:, width:, count:)
+      Array.new(count) { |index| start.to_f + index * width }
+    end
+
+    # @return [Array<Float>]
+    def self.exponential_buckets(start:, count:, factor: 2)
+      Array.new(count) { |index| start.to_f * factor**index }
+    end
+
+    # @see Promring.histogram
+    def initialize(name, docstring:, labels: [], preset_labels: {}, buckets: DEFAULT_BUCKETS, store_settings: {})
+      raise ArgumentError, "Unsorted buckets, typo?" unless buckets.each_cons(2).all? { |low, high| low <= high }
+
+      @buckets = buckets
+      super(name, docstring: docstring, labels: labels, preset_labels: preset_labels, store_settings: store_settings)
+    end
+
+    # @return [Symbol]
+    def type
+      :histogram
+    end
+
+    # @param value [Numeric]
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    def observe(value, labels: NO_LABELS)
+      return if @native.observe(value, labels)
+
+      add_slowly(value, labels)
+    end
+
+    private
+
+    # The last bucket is implied, and may be given.
+    def bounds
+      bounds = @buckets.map { |bound| Float(bound) }
+      bounds.pop if bounds.last == Float::INFINITY
+      bounds
+    end
+
+    # Cumulative counts by upper bound, and the sum.
+    def present(numbers)
+      keys = @buckets.map(&:to_s)
+      keys.pop if @buckets.last == Float::INFINITY
+      *counts, sum = numbers || Array.new(keys.size + 2, 0.0)
+      total = 0.0
+      (keys << "+Inf").zip(counts.map { |count| total += count }).to_h.merge("sum" => sum)
+    end
+
+    def reserved_labels
+      super + [:le]
+    end
+  end
+
+  # Count and sum of observations.
+  class Summary < Metric
+    # @return [Symbol]
+    def type
+      :summary
+    end
+
+    # @param value [Numeric]
+    # @param labels [Hash{Symbol => Object}]
+    # @return [nil]
+    def observe(value, labels: NO_LABELS)
+      return if @native.observe(value, labels)
+
+      add_slowly(value, labels)
+    end
+
+    private
+
+    def present(numbers)
+      count, sum = numbers || [0.0, 0.0]
+      { "count" => count, "sum" => sum }
+    end
+
+    def reserved_labels
+      super + [:quantile]
+    end
+  end
+end

@@ -1,0 +1,117 @@
+# frozen_string_literal: true
+
+# Rack: Exporter answers /metrics in any worker for all of them, Collector counts requests.
+
+require "promring"
+
+module Promring
+  module Rack
+    # Answers GET and HEAD of the page.
+    #
+    # @example as middleware
+    #   use Promring::Rack::Exporter, path: "/internal/metrics"
+    # @example as an app
+    #   map("/metrics") { run Promring::Rack::Exporter.new }
+    class Exporter
+      # @param app [#call, nil] what is asked for every other path; nil when this is the app itself
+      # @param path [String]
+      # @param port [Integer, String, nil] answer on this port only
+      def initialize(app = nil, path: "/metrics", port: nil)
+        @app = app
+        @path = path
+        @port = port&.to_s
+      end
+
+      # @param env [Hash]
+      # @return [Array(Integer, Hash, #each)]
+      def call(env)
+        return answer(env) if asked?(env)
+        return @app.call(env) if @app
+
+        respond(404, "text/plain", "not found; the metrics are at #{env['SCRIPT_NAME']}#{@path}\n", env)
+      end
+
+      private
+
+      def asked?(env)
+        path = env["PATH_INFO"]
+        return false if @port && @port != env["SERVER_PORT"].to_s
+
+        path == @path || (@app.nil? && ["", "/"].include?(path))
+      end
+
+      def answer(env)
+        case env["REQUEST_METHOD"]
+        when "GET", "HEAD"
+          content_type, page = Native.scrape(env["HTTP_ACCEPT"].to_s.scrub)
+          respond(200, content_type, page, env)
+        else
+          status, headers, body = respond(405, "text/plain", "GET or HEAD\n", env)
+          [status, headers.merge("allow" => "GET, HEAD"), body]
+        end
+      end
+
+      def respond(status, content_type, text, env)
+        headers = { "content-type" => content_type, "content-length" => text.bytesize.to_s }
+        [status, headers, env["REQUEST_METHOD"] == "HEAD" ? [] : [text]]
+      end
+    end
+
+    # Counts requests, under the names that prometheus-client's Collector has: `http_server_requests_total`
+    # by code, method and path, `http_server_request_duration_seconds` by method and path,
+    # `http_server_exceptions_total` by exception. Numbers and UUIDs in paths become `:id` and `:uuid`.
+    class Collector
+      METHODS = %w[GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT].to_h { |name| [name, name.downcase] }.freeze
+      UUID = %r{/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?=/|$)}i.freeze
+      ID = %r{/\d+(?=/|$)}.freeze
+      private_constant :METHODS, :UUID, :ID
+
+      # @param app [#call]
+      # @param metrics_prefix [String]
+      def initialize(app, metrics_prefix: "http_server")
+        @app = app
+        @requests = Promring.counter(:"#{metrics_prefix}_requests_total", labels: %i[code method path],
+                                     docstring: "The total number of HTTP requests handled by the Rack application.")
+        @durations = Promring.histogram(:"#{metrics_prefix}_request_duration_seconds", labels: %i[method path],
+                                        docstring: "The HTTP response duration of the Rack application.")
+        @exceptions = Promring.counter(:"#{metrics_prefix}_exceptions_total", labels: [:exception],
+                                       docstring: "The total number of exceptions raised by the Rack application.")
+      end
+
+      # @param env [Hash]
+      # @return [Array(Integer, Hash, #each)]
+      def call(env)
+        started = now
+        response = @app.call(env)
+        record(env, response.first, now - started)
+        response
+      rescue StandardError => error
+        @exceptions.increment(labels: { exception: error.class.name })
+        raise
+      ensure
+        Native.tick # an aggregator that has died is noticed here
+      end
+
+      private
+
+      def now
+        Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      end
+
+      def record(env, code, seconds)
+        method = METHODS.fetch(env["REQUEST_METHOD"], "other")
+        path = without_ids(env["SCRIPT_NAME"].to_s + env["PATH_INFO"].to_s)
+        @requests.increment(labels: { code: code, method: method, path: path })
+        @durations.observe(seconds, labels: { method: method, path: path })
+      end
+
+      # Anybody may send any bytes as a path.
+      def without_ids(path)
+        path = Metric.text(path)
+        return path unless path.match?(/\d|[a-f]{8}-/i)
+
+        path.gsub(UUID, "/:uuid").gsub(ID, "/:id")
+      end
+    end
+  end
+end

@@ -1,0 +1,11 @@
+# frozen_string_literal: true
+
+# `require "promring/unicorn"` at the top of unicorn.rb starts the aggregator in Unicorn's master.
+#
+# Unicorn reads its configuration in the master, daemonised already, before it forks. On USR2 a second master does the
+# same: both masters use one segment, found by its path, and the second aggregator stands by until the first has ended
+# with its master.
+
+require "promring"
+
+Promring.start_aggregator

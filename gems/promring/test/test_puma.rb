@@ -1,0 +1,95 @@
+# frozen_string_literal: true
+
+# A real Puma: single and cluster, preloaded or not, through kills and restarts.
+
+require "support/harness"
+
+class TestPuma < Minitest::Test
+  APP = <<~'RUBY'
+    # An app that counts its requests.
+    require "promring"
+    hits = Promring.counter(:hits_total, docstring: "d")
+    use Promring::Rack::Exporter
+    use Promring::Rack::Collector
+    run ->(env) { hits.increment if env["PATH_INFO"] == "/hit"; [200, {}, [Process.pid.to_s]] }
+  RUBY
+
+  def puma(settings = "", &block)
+    config = <<~RUBY
+      # Puma for a test.
+      bind "tcp://127.0.0.1:\#{ENV.fetch('PORT')}"
+      plugin :promring
+      #{settings}
+    RUBY
+    Harness::Server.run({ "config.ru" => APP, "puma.rb" => config }, "puma", "-C", "puma.rb", &block)
+  end
+
+  # Both pages show every hit.
+  def assert_hits(expected, server)
+    server.pages.each do |page|
+      assert_equal expected, Harness.sum(page, "hits_total")
+      assert_equal expected, Harness.sum(page, "http_server_requests_total", '"/hit"')
+    end
+  end
+
+  def test_single
+    puma do |server|
+      server.hit(10, "/hit")
+      assert_hits 10, server
+      assert server.aggregator, "a child of the master"
+    end
+  end
+
+  def test_cluster_with_preload_and_killed_workers
+    puma("workers 2\npreload_app!") { |server| survives_kills(server) }
+  end
+
+  def test_cluster_without_preload_and_a_phased_restart
+    puma("workers 2\npreload_app! false") do |server|
+      survives_kills(server)
+      old = server.workers
+      Process.kill(:USR1, server.pid)
+      Harness.wait_until("other workers") { (now = server.workers).size == 2 && (now & old).empty? }
+      server.hit(10, "/hit")
+      assert_hits 40, server
+    end
+  end
+
+  def test_a_hot_restart_keeps_counting_with_the_aggregator_it_has
+    puma("workers 2\npreload_app! false") do |server|
+      server.hit(10, "/hit")
+      aggregator, old = server.aggregator, server.workers
+      2.times do
+        Process.kill(:USR2, server.pid)
+        Harness.wait_until("other workers") { (now = server.workers).size == 2 && (now & old).empty? }
+        old = server.workers
+        server.hit(10, "/hit")
+      end
+      assert_hits 30, server
+      assert_equal [aggregator], Harness.children(server.pid) - server.workers
+    end
+  end
+
+  def test_a_killed_aggregator_comes_back
+    puma("workers 2") do |server|
+      server.hit(10, "/hit")
+      killed = server.aggregator
+      Process.kill(:KILL, killed)
+      Harness.wait_until("its end") { server.aggregator.nil? }
+      Harness.wait_until("another one") { server.hit(1) && server.page }
+      assert_hits 10, server
+    end
+  end
+
+  private
+
+  def survives_kills(server)
+    3.times do
+      server.hit(10, "/hit")
+      victim = server.workers.first
+      Process.kill(:KILL, victim)
+      Harness.wait_until("another worker") { !(now = server.workers).include?(victim) && now.size == 2 }
+    end
+    assert_hits 30, server
+  end
+end

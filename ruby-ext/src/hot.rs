@@ -1,0 +1,433 @@
+//! The calls of every request, as raw functions of Ruby's C interface: 11 ns each where typed methods take 28.
+//!
+//! Each answers true for "done" and false for "not the usual way", upon which the Ruby method that called it
+//! converts, validates, raises. So nothing in here raises: of Ruby's functions only those are called that cannot
+//! (no conversion, no allocation, nothing that runs Ruby code), and no longjmp ever crosses a Rust frame.
+//! A panic is caught at the boundary and answered with true: an app is not told of our troubles in its requests.
+//!
+//! Ruby's lock is held throughout and never released, so there is one producer per process, as the core wants it.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void, CStr};
+use std::mem::{transmute, MaybeUninit};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::slice;
+use std::str;
+
+use magnus::rb_sys::AsRawValue;
+use magnus::{RClass, Value};
+use promring::client::Series;
+use rb_sys::special_consts::{Qfalse, Qtrue};
+use rb_sys::{rb_float_value, rb_hash_foreach, rb_hash_size_num, rb_sym2id, rb_sym2str};
+use rb_sys::{ruby_value_type as Type, ENCODING_GET, FIX2LONG, FIXNUM_P, FLONUM_P, ID, NIL_P};
+use rb_sys::{RARRAY_AREF, RARRAY_LEN, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P};
+use rb_sys::{RSTRING_LEN, RSTRING_PTR, RTYPEDDATA_GET_DATA, SPECIAL_CONST_P, VALUE};
+
+use crate::metric::Metric;
+use crate::statsd::{Aliases, Kind};
+
+/// More labels than this are looked up the slow way.
+const MOST_LABELS: usize = 16;
+/// A StatsD call of more bytes than this is looked up the slow way.
+const KEY_BYTES: usize = 512;
+
+const CONTINUE: c_int = 0;
+const STOP: c_int = 1;
+
+/// Runs a call; see the module's text for what it answers.
+#[inline(always)]
+fn answer(call: impl FnOnce() -> Option<()>) -> VALUE {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(None) => Qfalse as VALUE,
+        Ok(Some(())) | Err(_) => Qtrue as VALUE,
+    }
+}
+
+/// What a typed-data object of ours holds.
+///
+/// # Safety
+/// `object` is `self` of a method defined on the class that wraps `T`.
+#[inline(always)]
+unsafe fn wrapped<'a, T>(object: VALUE) -> &'a T {
+    // SAFETY: the class has no allocator and `dup` needs one, so every instance was made by magnus, which lets
+    // the data pointer point to a boxed `T` until the object is collected; the caller's stack keeps it.
+    unsafe { &*RTYPEDDATA_GET_DATA(object).cast::<T>() }
+}
+
+/// Integers that are immediates, and Floats; everything else needs a conversion that may run Ruby code.
+#[inline(always)]
+fn number(value: VALUE) -> Option<f64> {
+    if FIXNUM_P(value) {
+        // SAFETY: it is a Fixnum.
+        return Some(unsafe { FIX2LONG(value) } as f64);
+    }
+    // SAFETY: arguments of a method are valid objects; `rb_float_value` gets Floats only and cannot raise then.
+    unsafe { RB_FLOAT_TYPE_P(value).then(|| rb_float_value(value)) }
+}
+
+/// The bytes of a String that UTF-8 can be read from: UTF-8 itself, US-ASCII and binary, which are checked later.
+///
+/// # Safety
+/// `value` is a String; it is neither changed nor collected while the bytes are used.
+#[inline(always)]
+unsafe fn bytes_of<'a>(value: VALUE) -> Option<&'a [u8]> {
+    const LAST_PLAIN_ENCODING: c_int = 2; // binary 0, UTF-8 1, US-ASCII 2: fixed in every Ruby
+                                          // SAFETY: it is a String (see above), whose pointer is valid for its length.
+    unsafe {
+        if ENCODING_GET(value) > LAST_PLAIN_ENCODING {
+            return None;
+        }
+        Some(slice::from_raw_parts(RSTRING_PTR(value).cast(), RSTRING_LEN(value) as usize))
+    }
+}
+
+#[inline(always)]
+fn is_string(value: VALUE) -> bool {
+    // SAFETY: arguments and what Hashes and Arrays hold are valid objects.
+    unsafe { RB_TYPE_P(value, Type::RUBY_T_STRING) }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Metrics
+
+extern "C" fn increment(this: VALUE, by: VALUE, labels: VALUE) -> VALUE {
+    answer(|| {
+        let by = number(by).filter(|by| *by >= 0.0)?; // a negative one is an error, NaN is refused the slow way
+        series_of(this, labels)?.inc(by);
+        Some(())
+    })
+}
+
+extern "C" fn observe(this: VALUE, value: VALUE, labels: VALUE) -> VALUE {
+    answer(|| {
+        let value = number(value)?;
+        series_of(this, labels)?.observe(value);
+        Some(())
+    })
+}
+
+extern "C" fn set(this: VALUE, value: VALUE, labels: VALUE) -> VALUE {
+    answer(|| {
+        let value = number(value)?;
+        series_of(this, labels)?.set(value);
+        Some(())
+    })
+}
+
+extern "C" fn add(this: VALUE, amount: VALUE, labels: VALUE) -> VALUE {
+    answer(|| {
+        let amount = number(amount)?;
+        series_of(this, labels)?.add(amount);
+        Some(())
+    })
+}
+
+/// The series that a Hash of labels names, together with what was given beforehand.
+#[inline(always)]
+fn series_of(this: VALUE, labels: VALUE) -> Option<&'static Series> {
+    // SAFETY: called by methods of `Promring::Native::Metric` alone.
+    let metric: &Metric = unsafe { wrapped(this) };
+    // SAFETY: `labels` is an argument of the method; its size is asked for if it is a Hash.
+    let (is_hash, n_given) = unsafe {
+        let is_hash = RB_TYPE_P(labels, Type::RUBY_T_HASH);
+        (is_hash, if is_hash { rb_hash_size_num(labels) } else { 0 })
+    };
+    if !is_hash {
+        return None;
+    }
+    if n_given == 0 {
+        return metric.fixed();
+    }
+    LabelValues::new(metric).find(labels)
+}
+
+/// The label values of one call, in the order of the family's label names, on the stack.
+struct LabelValues<'a> {
+    metric: &'a Metric,
+    values: [&'a [u8]; MOST_LABELS],
+    given: u32,
+    /// How many pairs of the Hash have been taken: most callers write labels in the order of their declaration.
+    n_taken: usize,
+    digits: Digits,
+}
+
+impl<'a> LabelValues<'a> {
+    #[inline(always)]
+    fn new(metric: &'a Metric) -> Self {
+        LabelValues {
+            metric,
+            values: [b""; MOST_LABELS],
+            given: 0,
+            n_taken: 0,
+            digits: Digits::new(),
+        }
+    }
+
+    #[inline(always)]
+    fn find(mut self, labels: VALUE) -> Option<&'static Series> {
+        let n = self.metric.n_labels();
+        if n > MOST_LABELS {
+            return None;
+        }
+        // SAFETY: `labels` is a Hash; the callback gets the pointer back as it is, within this call, and neither
+        // raises nor changes the Hash, so `rb_hash_foreach` does not raise.
+        unsafe { rb_hash_foreach(labels, Some(take_label), (&raw mut self) as VALUE) };
+        if self.n_taken == usize::MAX {
+            return None; // a key that is no label, or a value that needs `to_s`
+        }
+        let mut texts = [""; MOST_LABELS];
+        for (position, text) in texts.iter_mut().enumerate().take(n) {
+            *text = if self.given & 1 << position != 0 {
+                str::from_utf8(self.values[position]).ok()?
+            } else {
+                self.metric.preset(position)?
+            };
+        }
+        self.metric.series(&texts[..n])
+    }
+
+    #[inline(always)]
+    fn take(&mut self, key: VALUE, value: VALUE) -> Option<()> {
+        // SAFETY: what a Hash holds are valid objects; an id is asked for of Symbols only, and one that is not
+        // interned yet gets its id, which does not raise.
+        let id: ID = unsafe { RB_SYMBOL_P(key).then(|| rb_sym2id(key))? };
+        let position = self.metric.position(id, self.n_taken)?;
+        *self.values.get_mut(position)? = self.digits.text_of(value)?;
+        self.given |= 1 << position;
+        self.n_taken += 1;
+        Some(())
+    }
+}
+
+/// Called back for each pair. Nothing in it panics: it could not be caught here.
+unsafe extern "C" fn take_label(key: VALUE, value: VALUE, values: VALUE) -> c_int {
+    // SAFETY: the pointer that `find` passed, which nobody else uses while the Hash is walked.
+    let values = unsafe { &mut *(values as *mut LabelValues<'_>) };
+    match values.take(key, value) {
+        Some(()) => CONTINUE,
+        None => {
+            values.n_taken = usize::MAX;
+            STOP
+        }
+    }
+}
+
+/// Room for the digits of a call's Integers.
+struct Digits {
+    room: [MaybeUninit<u8>; 128],
+    free: usize,
+}
+
+impl Digits {
+    #[inline(always)]
+    fn new() -> Self {
+        Digits { room: [MaybeUninit::uninit(); 128], free: 128 }
+    }
+
+    /// What `to_s` answers for Strings, Symbols, small Integers, nil, true and false.
+    ///
+    /// The bytes stay as long as the call: nothing of Ruby runs meanwhile, and the caller's Hash holds the value.
+    #[inline(always)]
+    fn text_of<'a>(&mut self, value: VALUE) -> Option<&'a [u8]> {
+        if is_string(value) {
+            // SAFETY: a String held by the caller's Hash; no Ruby code runs before the call returns.
+            return unsafe { bytes_of(value) };
+        }
+        if FIXNUM_P(value) {
+            // SAFETY: it is a Fixnum.
+            return self.write(unsafe { FIX2LONG(value) });
+        }
+        // SAFETY: a valid object; a Symbol's String is held by the table of symbols.
+        unsafe {
+            if RB_SYMBOL_P(value) {
+                return bytes_of(rb_sym2str(value));
+            }
+        }
+        match value {
+            _ if NIL_P(value) => Some(b""),
+            _ if value == Qtrue as VALUE => Some(b"true"),
+            _ if value == Qfalse as VALUE => Some(b"false"),
+            _ => None,
+        }
+    }
+
+    fn write<'a>(&mut self, number: i64) -> Option<&'a [u8]> {
+        let end = self.free;
+        let mut put = |digit: u8| {
+            self.free = self.free.checked_sub(1)?;
+            self.room.get_mut(self.free)?.write(digit);
+            Some(())
+        };
+        let mut rest = number.unsigned_abs();
+        loop {
+            put(b'0' + (rest % 10) as u8)?;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            put(b'-')?;
+        }
+        let written = self.room.get(self.free..end)?;
+        // SAFETY: each byte of the range was written above; `self` outlives the call's use of them and is not
+        // moved, and no byte is written twice.
+        Some(unsafe { slice::from_raw_parts(written.as_ptr().cast(), written.len()) })
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// StatsD
+
+extern "C" fn count(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    statsd_call(Kind::Count, this, name, value, tags)
+}
+
+extern "C" fn gauge(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    statsd_call(Kind::Gauge, this, name, value, tags)
+}
+
+extern "C" fn time(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    statsd_call(Kind::Time, this, name, value, tags)
+}
+
+extern "C" fn observe_tagged(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    statsd_call(Kind::Observe, this, name, value, tags)
+}
+
+#[inline(always)]
+fn statsd_call(kind: Kind, this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    answer(|| {
+        let value = number(value)?;
+        let mut key = Key::new(kind);
+        key.take_call(name, tags)?;
+        // SAFETY: called by methods of `Promring::Native::Aliases` alone.
+        let aliases: &Aliases = unsafe { wrapped(this) };
+        kind.apply(aliases.find(key.bytes())?, value);
+        Some(())
+    })
+}
+
+/// The key of a call for the table; None for what is looked up the slow way.
+pub fn key_of_call(kind: Kind, name: Value, tags: Value) -> Option<Box<[u8]>> {
+    let mut key = Key::new(kind);
+    key.take_call(name.as_raw(), tags.as_raw())?;
+    Some(key.bytes().into())
+}
+
+/// Name and tags of a call as bytes. Different calls have different keys: each part says of what sort it is, and a
+/// text how long it is.
+struct Key {
+    room: [MaybeUninit<u8>; KEY_BYTES],
+    len: usize,
+}
+
+impl Key {
+    #[inline(always)]
+    fn new(kind: Kind) -> Key {
+        let mut key = Key { room: [MaybeUninit::uninit(); KEY_BYTES], len: 1 };
+        key.room[0].write(kind as u8);
+        key
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the first `len` bytes have been written, see `put`.
+        unsafe { slice::from_raw_parts(self.room.as_ptr().cast(), self.len) }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let room = self.room.get_mut(self.len..self.len.checked_add(bytes.len())?)?;
+        for (to, from) in room.iter_mut().zip(bytes) {
+            to.write(*from);
+        }
+        self.len += bytes.len();
+        Some(())
+    }
+
+    /// A text, or an object that is its own value: small Integers, static Symbols, flonums, nil, true, false.
+    #[inline(always)]
+    fn part(&mut self, value: VALUE) -> Option<()> {
+        if is_string(value) {
+            // SAFETY: a String that the caller holds; its bytes are copied before anything else happens.
+            let bytes = unsafe { bytes_of(value)? };
+            self.put(b"s")?;
+            self.put(&(bytes.len() as u32).to_ne_bytes())?;
+            return self.put(bytes);
+        }
+        if SPECIAL_CONST_P(value) || FLONUM_P(value) {
+            self.put(b"i")?;
+            return self.put(&value.to_ne_bytes());
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn take_call(&mut self, name: VALUE, tags: VALUE) -> Option<()> {
+        self.part(name)?;
+        if NIL_P(tags) || is_string(tags) {
+            return self.part(tags);
+        }
+        // SAFETY: `tags` is an argument of the method. A Hash is walked as in `LabelValues::find`; an Array is not
+        // changed while it is read, as no Ruby code runs.
+        unsafe {
+            if RB_TYPE_P(tags, Type::RUBY_T_HASH) {
+                self.put(b"h")?;
+                rb_hash_foreach(tags, Some(take_tag), (&raw mut *self) as VALUE);
+                return (self.len <= KEY_BYTES).then_some(());
+            }
+            if RB_TYPE_P(tags, Type::RUBY_T_ARRAY) {
+                self.put(b"a")?;
+                return (0..RARRAY_LEN(tags))
+                    .try_for_each(|at| self.part(RARRAY_AREF(tags, at as isize)));
+            }
+        }
+        None
+    }
+}
+
+/// Called back for each tag. Nothing in it panics: it could not be caught here.
+unsafe extern "C" fn take_tag(name: VALUE, value: VALUE, key: VALUE) -> c_int {
+    // SAFETY: the pointer that `take_call` passed, which nobody else uses while the Hash is walked.
+    let key = unsafe { &mut *(key as *mut Key) };
+    if key.part(name).and_then(|()| key.part(value)).is_some() {
+        CONTINUE
+    } else {
+        key.len = usize::MAX; // `take_call` tells by it
+        STOP
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Set-up
+
+type Call2 = extern "C" fn(VALUE, VALUE, VALUE) -> VALUE;
+type Call3 = extern "C" fn(VALUE, VALUE, VALUE, VALUE) -> VALUE;
+
+/// Defines the hot methods of `Promring::Native::Metric`.
+pub fn define_metric_calls(class: RClass) {
+    let calls: [(&CStr, Call2); 4] =
+        [(c"increment", increment), (c"observe", observe), (c"set", set), (c"add", add)];
+    for (name, call) in calls {
+        define(class, name, call as *const c_void, 2);
+    }
+}
+
+/// Defines the hot methods of `Promring::Native::Aliases`.
+pub fn define_statsd_calls(class: RClass) {
+    let calls: [(&CStr, Call3); 4] =
+        [(c"count", count), (c"gauge", gauge), (c"time", time), (c"observe", observe_tagged)];
+    for (name, call) in calls {
+        define(class, name, call as *const c_void, 3);
+    }
+}
+
+fn define(class: RClass, name: &CStr, call: *const c_void, n_arguments: c_int) {
+    // SAFETY: `call` is one of the functions above and takes self and `n_arguments` arguments, which is how Ruby
+    // calls it; the name is copied.
+    unsafe {
+        let call = transmute::<*const c_void, unsafe extern "C" fn() -> VALUE>(call);
+        rb_sys::rb_define_method(class.as_raw(), name.as_ptr(), Some(call), n_arguments);
+    }
+}
