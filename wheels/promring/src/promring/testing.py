@@ -5,6 +5,7 @@ or all do (`pytest.ini`: `usefixtures = promring_segment`).
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ def reset() -> Path:
     _native.detach_for_tests()
     segment = Path(fresh, "segment")
     _native.configure({"segment": segment, "listen": "off"})
+    gc.collect()  # metrics that nobody can reach any more must not take names in the fresh segment
     metrics.start_afresh()
     _remove_old()
     _remember(fresh)
