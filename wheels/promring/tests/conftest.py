@@ -1,4 +1,4 @@
-"""What the tests share: a fresh segment for each, workers that are forked and killed, servers that are started and ended."""
+"""What the tests share: a fresh segment for each, forked workers, servers that are started and ended."""
 
 import os
 import signal

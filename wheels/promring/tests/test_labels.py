@@ -11,7 +11,7 @@ NASTY = {
     "nul": "a\0b",
     "surrogate": "a\ud800b",
     "braces": '"} 1\nevil_total{x="',
-    "astral": "𝒳\u202e\ufeff",
+    "astral": "\U0001d4b3\u202e\ufeff",
     "empty": "",
     "megabyte": "m" * (1 << 20),
 }
