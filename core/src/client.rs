@@ -726,6 +726,9 @@ impl Family {
             .filter(|(_, values, overflow)| !overflow && matches(values))
             .map(|(id, _, _)| id)
             .collect();
+        if !doomed.is_empty() {
+            drain_before_removal();
+        }
         doomed.into_iter().filter(|id| remove_series(segment, *id, &self.spec)).count()
     }
 
@@ -815,6 +818,13 @@ fn event_value(
         },
         MetricType::Summary => Value::Summary { count: numbers[0][0], sum: numbers[0][1] },
         MetricType::Counter | MetricType::Gauge => Value::Number(numbers[0][0]),
+    }
+}
+
+/// Takes in what other processes have counted so far: a reset queued afterwards then covers that too.
+fn drain_before_removal() {
+    if let Some(own) = own() {
+        own.with_lock_within(LOCK_PATIENCE, Drainer::drain_all);
     }
 }
 

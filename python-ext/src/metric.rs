@@ -1,0 +1,302 @@
+//! The classes behind an app's metrics: a family, one of its series, and the look-up of `labels()`.
+
+use std::sync::{Mutex, PoisonError};
+
+use promring::client::{self, FamilySpec, MetricType};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::convert;
+use crate::error::raised;
+use crate::hot::{self, Lookup, Target};
+
+/// A metric family, shared by all processes of the app.
+#[pyclass(frozen, module = "promring._native")]
+pub struct Family(&'static client::Family);
+
+/// The family of that name; registered now if it is new. Raises Error when it contradicts one of that name.
+#[pyfunction]
+#[pyo3(signature = (metric_type, name, documentation, label_names = None, *, unit = "", mode = "", buckets = Vec::new()))]
+pub(crate) fn family(
+    metric_type: &str,
+    name: &Bound<'_, PyString>,
+    documentation: &Bound<'_, PyString>,
+    label_names: Option<&Bound<'_, PyAny>>,
+    unit: &str,
+    mode: &str,
+    buckets: Vec<f64>,
+) -> PyResult<Family> {
+    let spec = FamilySpec {
+        name: convert::text(name),
+        help: convert::text(documentation),
+        unit: unit.to_string(),
+        metric_type: convert::metric_type(metric_type)?,
+        gauge_mode: convert::gauge_mode(mode)?,
+        label_names: label_names.map_or(Ok(Vec::new()), convert::texts)?,
+        buckets,
+    };
+    client::family(&spec).map(Family).map_err(|error| raised(name.py(), &error))
+}
+
+/// Every family that any process of the app has registered.
+#[pyfunction]
+pub(crate) fn families() -> Vec<Family> {
+    client::families().into_iter().map(Family).collect()
+}
+
+#[pymethods]
+impl Family {
+    /// counter, gauge, histogram or summary.
+    #[getter]
+    fn metric_type(&self) -> &'static str {
+        self.0.spec().metric_type.as_str()
+    }
+
+    /// Name of its samples; a counter's ends in `_total`, if its library wants that.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.spec().name
+    }
+
+    /// Help text.
+    #[getter]
+    fn documentation(&self) -> &str {
+        &self.0.spec().help
+    }
+
+    /// Unit, may be empty.
+    #[getter]
+    fn unit(&self) -> &str {
+        &self.0.spec().unit
+    }
+
+    /// How workers' values combine: prometheus_client's multiprocess mode; empty unless a gauge.
+    #[getter]
+    fn mode(&self) -> &'static str {
+        match self.0.spec().metric_type {
+            MetricType::Gauge => self.0.spec().gauge_mode.as_str(),
+            _ => "",
+        }
+    }
+
+    /// Label names, in the order of label values.
+    #[getter]
+    fn label_names<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, &self.0.spec().label_names)
+    }
+
+    /// Finite upper bounds of a histogram.
+    #[getter]
+    fn buckets(&self) -> Vec<f64> {
+        self.0.spec().buckets.clone()
+    }
+
+    /// The series of a label set; a removed one comes back, at zero.
+    fn series(&self, label_values: &Bound<'_, PyAny>) -> PyResult<Series> {
+        let py = label_values.py();
+        let label_values = convert::texts(label_values)?;
+        let target = find(self.0, &label_values).map_err(|error| raised(py, &error))?;
+        Ok(Series { target: Target::new(target), label_values, exemplars: Mutex::new(Vec::new()) })
+    }
+
+    /// Hides a label set's series in all processes; False when there is none.
+    fn remove(&self, label_values: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let texts = convert::texts(label_values)?;
+        let values: Vec<&str> = texts.iter().map(String::as_str).collect();
+        self.0.remove(&values).map_err(|error| raised(label_values.py(), &error))
+    }
+
+    /// Hides every series that has these labels, whatever its others; returns how many.
+    fn remove_matching(&self, labels: &Bound<'_, PyDict>) -> PyResult<usize> {
+        let mut pairs = Vec::new();
+        for (name, value) in labels {
+            pairs.push((convert::text(name.cast()?), convert::text(value.cast()?)));
+        }
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        Ok(self.0.remove_matching(&pairs))
+    }
+
+    /// Hides every series.
+    fn clear(&self) {
+        self.0.clear();
+    }
+
+    /// All series over all processes: (label values, worker or None, value, creation time, overflow?).
+    fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let rows = self.0.collect();
+        let rows: PyResult<Vec<_>> = rows.iter().map(|row| convert::row(py, row)).collect();
+        PyList::new(py, rows?)
+    }
+}
+
+fn find(
+    family: &'static client::Family,
+    label_values: &[String],
+) -> Result<&'static client::Series, promring::error::Error> {
+    let values: Vec<&str> = label_values.iter().map(String::as_str).collect();
+    family.series(&values)
+}
+
+/// One series as this process uses it; stands where prometheus_client keeps a metric's value object.
+#[pyclass(frozen, weakref, module = "promring._native")]
+pub struct Series {
+    pub(crate) target: Target,
+    label_values: Vec<String>,
+    /// By bucket; those of this process only.
+    exemplars: Mutex<Vec<Option<Py<PyAny>>>>,
+}
+
+impl Series {
+    /// After a removal: the series again, at zero.
+    #[cold]
+    pub(crate) fn revived(&self) -> &'static client::Series {
+        let old = self.target.get();
+        match find(old.family(), &self.label_values) {
+            Ok(series) => {
+                self.target.set(series);
+                series
+            }
+            Err(_) => old, // the number of labels was right when it was made
+        }
+    }
+
+    /// The series, brought back if it was removed.
+    #[inline]
+    pub(crate) fn live(&self) -> &'static client::Series {
+        let series = self.target.get();
+        if series.is_live() {
+            series
+        } else {
+            self.revived()
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.target.get().family().spec().metric_type
+    }
+}
+
+#[pymethods]
+impl Series {
+    /// Adds: to a counter what is not negative, to a gauge anything.
+    fn inc(&self, amount: f64) {
+        match self.metric_type() {
+            MetricType::Gauge => self.live().add(amount),
+            _ => self.live().inc(amount),
+        };
+    }
+
+    /// Sets a gauge; `timestamp` counts in the mostrecent modes. Starts a counter anew at `value`.
+    #[pyo3(signature = (value, timestamp = None))]
+    fn set(&self, value: f64, timestamp: Option<f64>) {
+        let series = self.live();
+        match (self.metric_type(), timestamp) {
+            (MetricType::Gauge, Some(at)) => series.set_at(value, at),
+            (MetricType::Gauge, None) => series.set(value),
+            _ => {
+                let values: Vec<&str> = self.label_values.iter().map(String::as_str).collect();
+                let _ = series.family().remove(&values); // fails on a wrong number of labels only
+                self.live().inc(value)
+            }
+        };
+    }
+
+    /// Observes a value in a histogram or summary, as if `weight` times.
+    #[pyo3(signature = (value, weight = 1.0))]
+    fn observe(&self, value: f64, weight: f32) {
+        self.live().observe_weighted(value, weight);
+    }
+
+    /// The value over all processes; of a gauge in the modes all and liveall, this process's own.
+    fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::value(py, &self.target.get().get())
+    }
+
+    /// False after a removal.
+    #[getter]
+    fn is_live(&self) -> bool {
+        self.target.get().is_live()
+    }
+
+    /// The exemplar that this process has last seen, of one bucket.
+    #[pyo3(signature = (bucket = 0))]
+    fn get_exemplar(&self, py: Python<'_>, bucket: usize) -> Option<Py<PyAny>> {
+        let exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+        exemplars.get(bucket)?.as_ref().map(|exemplar| exemplar.clone_ref(py))
+    }
+
+    /// Keeps an exemplar, of one bucket.
+    #[pyo3(signature = (exemplar, bucket = 0))]
+    fn set_exemplar(&self, exemplar: Py<PyAny>, bucket: usize) {
+        let old = {
+            let mut exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+            let n_places = self.target.get().family().spec().buckets.len() + 1;
+            exemplars.resize_with(n_places, || None);
+            exemplars.get_mut(bucket).and_then(|place| place.replace(exemplar))
+        };
+        drop(old); // its end may run code of the app: not under the lock
+    }
+
+    /// A function of C for one call: inc, dec, set or observe.
+    fn bound(slf: &Bound<'_, Self>, call: &str) -> PyResult<Py<PyAny>> {
+        let gauge = slf.get().metric_type() == MetricType::Gauge;
+        hot::bound(slf.as_any(), call, gauge)
+            .ok_or_else(|| PyValueError::new_err(format!("no such call: {call:?}")))?
+    }
+
+    /// Points to the same label set of another family; for a fresh segment.
+    fn rebind(&self, family: &Family) -> PyResult<()> {
+        let series = find(family.0, &self.label_values)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.target.set(series);
+        Ok(())
+    }
+}
+
+/// What runs when an increment or observation brings an exemplar: `hook(series, bucket, amount, exemplar)`.
+#[pyfunction]
+pub(crate) fn on_exemplar(hook: Py<PyAny>) {
+    hot::set_exemplar_hook(hook);
+}
+
+/// The look-up behind `labels()` of one metric: label values to the child that stands for them.
+///
+/// What it does not know it asks of `otherwise(parent, *values, **labels)`, and keeps the answer if
+/// that has a `Series` as its `_promring`.
+#[pyclass(frozen, module = "promring._native")]
+pub struct Labels {
+    pub(crate) lookup: Lookup,
+}
+
+#[pymethods]
+impl Labels {
+    #[new]
+    fn new(
+        parent: Py<PyAny>,
+        label_names: &Bound<'_, PyTuple>,
+        otherwise: Py<PyAny>,
+    ) -> PyResult<Labels> {
+        Ok(Labels { lookup: Lookup::new(parent, label_names, otherwise)? })
+    }
+
+    /// `labels` as a function of C.
+    fn bound(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        hot::bound_labels(slf.as_any())
+    }
+
+    /// Forgets all children: after a removal.
+    fn forget(&self) {
+        self.lookup.forget();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.lookup.traverse(visit)
+    }
+
+    fn __clear__(&self) {
+        self.lookup.clear();
+    }
+}
