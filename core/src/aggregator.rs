@@ -24,6 +24,8 @@ use crate::sync::{AtomicRef, AtomicU64, Ordering};
 
 /// How often the aggregator drains and looks whether its master lives.
 const ROUND: Duration = Duration::from_millis(250);
+/// How often one that stands by tries for the role: between two aggregators nobody listens.
+const STANDBY: Duration = Duration::from_millis(20);
 /// An aggregator that has made no round for so long may be gone.
 const SILENCE: Duration = Duration::from_millis(750);
 /// Scrapes that come within this time of each other share one page.
@@ -230,7 +232,7 @@ fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
         if !needed() {
             return;
         }
-        std::thread::sleep(ROUND);
+        std::thread::sleep(STANDBY);
     }
     let Some(listener) = bind_patiently(address, needed) else { return };
     let round = || {
