@@ -47,8 +47,16 @@ def state_and_parent(pid):
 
 
 def is_running(pid):
-    """Tell whether a process is on a processor, or waits for nothing else."""
-    return state_and_parent(pid)[0] == "R"
+    """Tell whether one of a process's threads is on a processor, or waits for nothing else."""
+    return any(state_and_parent(f"{pid}/task/{thread}")[0] == "R" for thread in threads(pid))
+
+
+def threads(pid):
+    """Return the ids of a process's threads; an app's code need not run on the first of them."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
 
 
 def parents():

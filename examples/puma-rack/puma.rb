@@ -4,6 +4,7 @@
 bind "tcp://127.0.0.1:#{ENV.fetch('PORT', 9292)}"
 workers Integer(ENV.fetch("WEB_CONCURRENCY", 4))
 threads 1, 4
+preload_app! false # a phased restart (SIGUSR1) replaces the workers one by one
 rackup File.expand_path("config.ru", __dir__)
 
 plugin :promring
