@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::client;
 use crate::config::Listen;
 use crate::error::Error;
-use crate::exposition::{Renderer, CONTENT_TYPE_TEXT};
+use crate::exposition::{Choice, Renderer};
 use crate::http::{self, Answer, Listener};
 use crate::os::{self, Forked};
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
@@ -38,6 +38,8 @@ const BIND_EVERY: Duration = Duration::from_secs(1);
 pub struct Page {
     /// Its `Content-Type`.
     pub content_type: &'static str,
+    /// Its `Content-Encoding`, if it has one.
+    pub content_encoding: Option<&'static str>,
     /// Its bytes.
     pub body: Vec<u8>,
 }
@@ -53,8 +55,13 @@ static SCRAPER: Mutex<Option<Scraper>> = Mutex::new(None);
 
 /// Drains, copies and renders everything the app counts, in any process of it.
 ///
-/// `accept` is the request's `Accept` header; the text format 0.0.4 is what is spoken so far.
-pub fn scrape(_accept: &str) -> Page {
+/// `accept` is the request's `Accept` header; the page is not compressed.
+pub fn scrape(accept: &str) -> Page {
+    scrape_as(Choice::negotiate(accept, ""))
+}
+
+/// As [`scrape`], in a format that was chosen before.
+pub fn scrape_as(choice: Choice) -> Page {
     let started = os::monotonic_ns();
     let (copied, own, peeked) = client::copy_all();
     let segment = client::segment();
@@ -67,12 +74,13 @@ pub fn scrape(_accept: &str) -> Page {
     if let Some(scraper) = scraper.as_mut() {
         let label = client::config().gauge_label;
         let snapshot = scraper.reader.snapshot(&copied, own, label, peeked);
-        scraper.renderer.text(&snapshot, &mut body);
+        scraper.renderer.render(&snapshot, choice, &mut body);
     }
     let counters = &segment.header().counters;
     counters.scrapes.fetch_add(1, Ordering::Relaxed); // a count, no order
     counters.scrape_ns.fetch_add(os::monotonic_ns() - started, Ordering::Relaxed); // a count, no order
-    Page { content_type: CONTENT_TYPE_TEXT, body }
+    let (content_type, content_encoding) = (choice.content_type(), choice.content_encoding());
+    Page { content_type, content_encoding, body }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -282,7 +290,7 @@ fn page_cache() -> impl Fn(&str) -> Answer {
                 answer.clone()
             }
             _ => {
-                let Page { content_type, body } = scrape(accept);
+                let Page { content_type, body, .. } = scrape(accept);
                 let answer = Answer { content_type, body: body.into() };
                 *cached = Some((os::monotonic_ns(), answer.clone()));
                 answer
