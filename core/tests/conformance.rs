@@ -1,5 +1,7 @@
 //! What is on a page, in every format, against readers of our own and of others.
 
+#[path = "support/messages.rs"]
+mod messages;
 #[path = "support/odd.rs"]
 mod odd;
 #[path = "support/strict.rs"]
@@ -8,7 +10,7 @@ mod strict;
 use std::collections::HashSet;
 
 use promring::exposition::{Choice, Escaping, Format, Renderer};
-use promring::snapshot::{CatalogFamily, CatalogSeries, MetricType, Snapshot};
+use promring::snapshot::{Catalog, CatalogFamily, CatalogSeries, MetricType, Snapshot};
 use strict::{Dialect, Family};
 
 const TEXTS: [(Format, Dialect); 3] = [
@@ -205,4 +207,308 @@ fn what_is_kept_makes_no_difference() {
             assert!(page == fresh, "snapshot {seed}, {choice:?}");
         }
     }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Protobuf
+
+fn protobuf(escaping: Escaping) -> Choice {
+    Choice { format: Format::Protobuf, escaping, gzip: false }
+}
+
+/// A message in the form of [`expected`]; the `+Inf` bucket, which is not sent, is put back.
+fn found_in_message(family: &messages::MetricFamily) -> Vec<(String, Vec<String>, f64)> {
+    let mut all = Vec::new();
+    for metric in &family.metric {
+        let labels: Vec<String> = metric.label.iter().map(|l| l.value().to_string()).collect();
+        let mut add = |suffix: &str, extra: Option<String>, value: f64| {
+            all.push((suffix.to_string(), labels.iter().cloned().chain(extra).collect(), value));
+        };
+        if let Some(counter) = &metric.counter {
+            add("", None, counter.value());
+        } else if let Some(gauge) = &metric.gauge {
+            add("", None, gauge.value());
+        } else if let Some(summary) = &metric.summary {
+            add("_sum", None, summary.sample_sum());
+            add("_count", None, summary.sample_count() as f64);
+        } else if let Some(histogram) = &metric.histogram {
+            for bucket in &histogram.bucket {
+                let exact = bucket.cumulative_count_float;
+                let count = exact.unwrap_or(bucket.cumulative_count() as f64);
+                assert_eq!(count.round(), bucket.cumulative_count() as f64);
+                add("_bucket", Some(format!("le {}", bucket.upper_bound())), count);
+            }
+            let exact = histogram.sample_count_float;
+            let count = exact.unwrap_or(histogram.sample_count() as f64);
+            add("_bucket", Some("le inf".into()), count);
+            add("_sum", None, histogram.sample_sum());
+            add("_count", None, count);
+        }
+    }
+    all
+}
+
+/// As [`expected`], where protobuf says more or less than text: a summary's count is whole, a
+/// histogram's sum always there.
+fn expected_in_message(snapshot: &Snapshot, f: usize) -> Vec<Expected> {
+    let family = &snapshot.catalog.families[f];
+    let mut positive = expected(snapshot, f, false);
+    match family.metric_type {
+        MetricType::Summary => {
+            positive.iter_mut().filter(|e| e.0 == "_count").for_each(|e| e.2 = e.2.round())
+        }
+        MetricType::Histogram => positive.retain(|e| e.0 != "_sum"),
+        _ => {}
+    }
+    positive
+}
+
+#[test]
+fn messages_hold_whatever_is_registered() {
+    for seed in 0..2_000 {
+        let snapshot = odd::snapshot(seed);
+        for escaping in Escaping::ALL {
+            let page = render(&snapshot, protobuf(escaping));
+            let families = messages::read(&page).unwrap_or_else(|e| panic!("snapshot {seed}: {e}"));
+            let mut families = families.iter();
+            for (f, registered) in snapshot.catalog.families.iter().enumerate() {
+                let wanted = expected_in_message(&snapshot, f);
+                if wanted.is_empty() {
+                    continue; // a family without metrics is left out
+                }
+                let read = families.next().expect("a family");
+                let mut found = found_in_message(read);
+                found.retain(|f| registered.metric_type != MetricType::Histogram || f.0 != "_sum");
+                let same = wanted.len() == found.len()
+                    && wanted
+                        .iter()
+                        .zip(&found)
+                        .all(|(w, f)| w.0 == f.0 && w.1 == f.1 && same_bits(w.2, f.2));
+                assert!(same, "snapshot {seed}: wanted {wanted:?}\nfound {found:?}");
+                assert_eq!((read.help(), read.unit()), (&*registered.help, &*registered.unit));
+            }
+            assert_eq!(families.next(), None);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Creation times
+
+fn one_family(metric_type: MetricType, name: &str, unit: &str) -> CatalogFamily {
+    let histogram = metric_type == MetricType::Histogram;
+    CatalogFamily {
+        name: name.into(),
+        help: "A \"help\".".into(),
+        unit: unit.into(),
+        metric_type,
+        label_names: vec!["k".into()],
+        buckets: if histogram { vec![0.00001, 1.0, 1e6] } else { Vec::new() },
+        series: ["a", "b"]
+            .map(|value| CatalogSeries {
+                extra_label: None,
+                label_values: vec![value.into()],
+                created_seconds: 1764000000.25,
+            })
+            .into(),
+    }
+}
+
+fn one_snapshot(families: Vec<CatalogFamily>) -> Snapshot {
+    let n: usize = families.iter().map(|f| f.series.len() * (f.buckets.len() + 1)).sum();
+    let numbers = (0..n).map(|i| [i as f64 + 1.0, 1.0]).collect();
+    let catalog = Catalog { version: 1, families };
+    Snapshot { catalog: catalog.into(), numbers, per_worker: Vec::new(), peeked: false }
+}
+
+#[test]
+fn openmetrics_to_the_letter() {
+    let snapshot = one_snapshot(vec![
+        one_family(MetricType::Counter, "waits_seconds_total", "seconds"),
+        one_family(MetricType::Counter, "visits", "seconds"),
+        one_family(MetricType::Histogram, "size_bytes", "bytes"),
+    ]);
+    let choice = Choice::negotiate("application/openmetrics-text", "");
+    let page = String::from_utf8(render(&snapshot, choice)).unwrap();
+    let wanted = "\
+# TYPE waits_seconds counter
+# UNIT waits_seconds seconds
+# HELP waits_seconds A \\\"help\\\".
+waits_seconds_total{k=\"a\"} 1
+waits_seconds_created{k=\"a\"} 1764000000.25
+waits_seconds_total{k=\"b\"} 2
+waits_seconds_created{k=\"b\"} 1764000000.25
+# TYPE visits unknown
+# HELP visits A \\\"help\\\".
+visits{k=\"a\"} 3
+visits{k=\"b\"} 4
+# TYPE size_bytes histogram
+# UNIT size_bytes bytes
+# HELP size_bytes A \\\"help\\\".
+size_bytes_bucket{k=\"a\",le=\"1e-05\"} 5
+size_bytes_bucket{k=\"a\",le=\"1.0\"} 11
+size_bytes_bucket{k=\"a\",le=\"1e+06\"} 18
+size_bytes_bucket{k=\"a\",le=\"+Inf\"} 26
+size_bytes_sum{k=\"a\"} 4
+size_bytes_count{k=\"a\"} 26
+size_bytes_created{k=\"a\"} 1764000000.25
+size_bytes_bucket{k=\"b\",le=\"1e-05\"} 9
+size_bytes_bucket{k=\"b\",le=\"1.0\"} 19
+size_bytes_bucket{k=\"b\",le=\"1e+06\"} 30
+size_bytes_bucket{k=\"b\",le=\"+Inf\"} 42
+size_bytes_sum{k=\"b\"} 4
+size_bytes_count{k=\"b\"} 42
+size_bytes_created{k=\"b\"} 1764000000.25
+# EOF
+";
+    assert_eq!(page, wanted);
+}
+
+#[test]
+fn messages_carry_start_timestamps() {
+    let snapshot = one_snapshot(vec![
+        one_family(MetricType::Counter, "a_total", ""),
+        one_family(MetricType::Histogram, "b", ""),
+        one_family(MetricType::Summary, "c", ""),
+    ]);
+    let page = render(&snapshot, protobuf(Escaping::Underscores));
+    let families = messages::read(&page).unwrap();
+    let metric = |f: usize| &families[f].metric[1];
+    let starts = [
+        &metric(0).counter.as_ref().unwrap().start_timestamp,
+        &metric(1).histogram.as_ref().unwrap().start_timestamp,
+        &metric(2).summary.as_ref().unwrap().start_timestamp,
+    ];
+    let wanted = messages::Timestamp { seconds: 1_764_000_000, nanos: 250_000_000 };
+    assert_eq!(starts, [&Some(wanted); 3]);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Other people's programs
+
+#[test]
+fn the_prometheus_client_crate_writes_the_same() {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::metrics::{
+        counter::Counter, family, gauge::Gauge, histogram::Histogram,
+    };
+    use prometheus_client::registry::Registry;
+
+    type Labels = Vec<(String, String)>;
+    let values = ["plain", "with \"quotes\"", "with \\ and \n", "é 名前"];
+    let labels = |value: &str| vec![("k".to_string(), value.to_string())];
+    let counters = family::Family::<Labels, Counter<f64, std::sync::atomic::AtomicU64>>::default();
+    let gauges = family::Family::<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let bounds = [0.005, 1.0, 2.5];
+    let make: fn() -> Histogram = || Histogram::new([0.005, 1.0, 2.5]);
+    let histograms = family::Family::<Labels, Histogram, _>::new_with_constructor(make);
+    let mut registry = Registry::default();
+    registry.register("orders", "Orders", counters.clone()); // it appends `_total` and a full stop
+    registry.register("level", "Level", gauges.clone());
+    registry.register("took", "Took", histograms.clone());
+
+    let amounts = [0.5, 3.0, 1e21, 12.25];
+    let mut numbers = Vec::new();
+    for (value, amount) in values.iter().zip(amounts) {
+        counters.get_or_create(&labels(value)).inc_by(amount);
+        numbers.push([amount, 0.0]);
+    }
+    for (value, amount) in values.iter().zip(amounts) {
+        gauges.get_or_create(&labels(value)).set(-amount);
+        numbers.push([-amount, 1.0]);
+    }
+    for (value, amount) in values.iter().zip(amounts) {
+        histograms.get_or_create(&labels(value)).observe(amount);
+        let own = bounds.iter().position(|bound| amount <= *bound).unwrap_or(bounds.len());
+        let bucket = |i| if i == own { [1.0, amount] } else { [0.0, 0.0] };
+        numbers.extend((0..=bounds.len()).map(bucket));
+    }
+    let series = || {
+        values.map(|value| CatalogSeries {
+            extra_label: None,
+            label_values: vec![value.into()],
+            created_seconds: 0.0,
+        })
+    };
+    let family = |name: &str, help: &str, metric_type, buckets: &[f64]| CatalogFamily {
+        name: name.into(),
+        help: help.into(),
+        unit: String::new(),
+        metric_type,
+        label_names: vec!["k".into()],
+        buckets: buckets.into(),
+        series: series().into(),
+    };
+    let families = vec![
+        family("orders_total", "Orders.", MetricType::Counter, &[]),
+        family("level", "Level.", MetricType::Gauge, &[]),
+        family("took", "Took.", MetricType::Histogram, &bounds),
+    ];
+    let catalog = Catalog { version: 1, families };
+    let snapshot = Snapshot { catalog: catalog.into(), numbers, per_worker: vec![], peeked: false };
+    let ours = render(&snapshot, Choice::negotiate("application/openmetrics-text", ""));
+    let mut theirs = String::new();
+    encode(&mut theirs, &registry).unwrap();
+
+    // Order apart, and labels: theirs puts `le` first.
+    let normal = |page: &[u8]| {
+        let families = strict::read(page, Dialect::OpenMetrics).unwrap_or_else(|e| panic!("{e}"));
+        let mut lines = Vec::new();
+        for family in families {
+            lines.push(format!("{} {} {:?}", family.name, family.type_word, family.help));
+            for mut sample in family.samples {
+                sample.labels.sort();
+                lines.push(format!("{} {:?} {}", sample.name, sample.labels, sample.value));
+            }
+        }
+        lines.sort();
+        lines
+    };
+    assert_eq!(normal(&ours), normal(theirs.as_bytes()), "{theirs}");
+}
+
+/// Pages that `ci/test.d/oracles` shows to other parsers, each beside what it holds.
+#[test]
+fn pages_for_other_parsers_are_written() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    for seed in 0..150 {
+        let snapshot = odd::snapshot(seed);
+        for (choice, dialect) in choices() {
+            let page = render(&snapshot, choice);
+            let word = match choice.format {
+                Format::OpenMetrics => "openmetrics",
+                Format::TextUtf8 => "text-1.0.0",
+                _ => "text-0.0.4",
+            };
+            let name = format!("{seed:03}.{}.{word}", choice.escaping.as_str());
+            std::fs::write(folder.join(&name), &page).unwrap();
+            let held = held(&strict::read(&page, dialect).unwrap());
+            std::fs::write(folder.join(name + ".json"), held).unwrap();
+        }
+    }
+}
+
+/// JSON by hand: `[[name, [[label, value], …], "bits of the value"], …]`.
+fn held(families: &[Family]) -> String {
+    let text = |text: &str| {
+        let escape = |c: char| match c {
+            '"' => "\\\"".to_string(),
+            '\\' => "\\\\".to_string(),
+            c if c.is_control() || !c.is_ascii() => {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            }
+            c => c.to_string(),
+        };
+        format!("\"{}\"", text.chars().map(escape).collect::<String>())
+    };
+    let samples = families.iter().flat_map(|family| &family.samples).map(|sample| {
+        let labels: Vec<String> =
+            sample.labels.iter().map(|(n, v)| format!("[{},{}]", text(n), text(v))).collect();
+        let bits = sample.value.to_bits();
+        format!("[{},[{}],\"{bits:016x}\"]", text(&sample.name), labels.join(","))
+    });
+    format!("[{}]\n", samples.collect::<Vec<_>>().join(",\n"))
 }

@@ -59,7 +59,7 @@ const NAMES: &[&str] = &[
     "b_total",
     "b",
     "b_created",
-    "_total",
+
     "total",
     "a_info",
     "é",
