@@ -15,7 +15,7 @@ use crate::client;
 use crate::config::Listen;
 use crate::error::Error;
 use crate::exposition::{Choice, Renderer};
-use crate::http::{self, Answer, Listener};
+use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
 use crate::snapshot::Reader;
@@ -235,7 +235,7 @@ fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
         make_round();
         ControlFlow::Continue(())
     };
-    if let Err(error) = http::serve(listener, page_cache(), ROUND, round) {
+    if let Err(error) = http::serve(listener, Limits::default(), page_cache(), ROUND, round) {
         client::log(&format!("the aggregator's listener ended: {error}"));
     }
 }
@@ -280,22 +280,21 @@ fn make_round() {
     }
 }
 
-/// Several scrapers at once cost one render.
-fn page_cache() -> impl Fn(&str) -> Answer {
-    let cached: RefCell<Option<(u64, Answer)>> = RefCell::new(None);
-    move |accept| {
+/// Several scrapers at once cost one render for each format they ask for.
+fn page_cache() -> impl Fn(&Asked) -> Answer {
+    let cached: RefCell<Vec<(Choice, u64, Answer)>> = RefCell::default();
+    move |asked| {
+        let choice = Choice::negotiate(&asked.accept, &asked.accept_encoding);
         let mut cached = cached.borrow_mut();
-        match &*cached {
-            Some((made, answer)) if os::monotonic_ns() - made < PAGE_LIFE.as_nanos() as u64 => {
-                answer.clone()
-            }
-            _ => {
-                let Page { content_type, body, .. } = scrape(accept);
-                let answer = Answer { content_type, body: body.into() };
-                *cached = Some((os::monotonic_ns(), answer.clone()));
-                answer
-            }
+        let now = os::monotonic_ns();
+        cached.retain(|(_, made, _)| now - made < PAGE_LIFE.as_nanos() as u64);
+        if let Some((_, _, answer)) = cached.iter().find(|(known, _, _)| *known == choice) {
+            return answer.clone();
         }
+        let Page { content_type, content_encoding, body } = scrape_as(choice);
+        let answer = Answer { content_type, content_encoding, body: body.into() };
+        cached.push((choice, os::monotonic_ns(), answer.clone()));
+        answer
     }
 }
 
@@ -322,5 +321,6 @@ pub fn serve(address: &str) -> Result<(), Error> {
         make_round();
         ControlFlow::Continue(())
     };
-    http::serve(listener, page_cache(), ROUND, round).map_err(|error| refuse(error.to_string()))
+    http::serve(listener, Limits::default(), page_cache(), ROUND, round)
+        .map_err(|error| refuse(error.to_string()))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `negotiation` | `Accept` -> format, escaping scheme, gzip |
 //! | `names` | what a family and its labels are called there |
+//! | `number` | numbers as text, and the buffer they are written to |
 //! | `page` | which lines a family has, in which order, with which values |
 //! | `text` | text 0.0.4 and 1.0.0, OpenMetrics 1.0 |
 //! | `protobuf` | delimited `MetricFamily` messages |
@@ -13,8 +14,10 @@
 //! what the format cannot carry is escaped, by the scheme that the scraper asked for. Everything of a
 //! page but its numbers is rendered once per change of the catalog, format and scheme, and kept.
 
+mod gzip;
 mod names;
 mod negotiation;
+mod number;
 mod page;
 mod protobuf;
 mod text;
@@ -121,6 +124,8 @@ const KEPT: usize = 4;
 #[derive(Default)]
 pub struct Renderer {
     values: text::Values,
+    /// The page before its compression.
+    plain: Vec<u8>,
     kept: Vec<(Format, Escaping, Kept)>,
 }
 
@@ -135,7 +140,7 @@ impl Renderer {
         Renderer::default()
     }
 
-    /// Appends the page in text format 0.0.4.
+    /// Replaces what is in `out` by the page in text format 0.0.4.
     ///
     /// ```
     /// use promring::exposition::Renderer;
@@ -173,8 +178,19 @@ impl Renderer {
         self.render(snapshot, Choice::PLAIN, out);
     }
 
-    /// Appends the page as chosen.
+    /// Replaces what is in `out` by the page as chosen; one that held the page before saves time.
     pub fn render(&mut self, snapshot: &Snapshot, choice: Choice, out: &mut Vec<u8>) {
+        if choice.gzip {
+            let mut plain = std::mem::take(&mut self.plain);
+            self.render_plain(snapshot, choice, &mut plain);
+            gzip::compress(&plain, out);
+            self.plain = plain;
+        } else {
+            self.render_plain(snapshot, choice, out);
+        }
+    }
+
+    fn render_plain(&mut self, snapshot: &Snapshot, choice: Choice, out: &mut Vec<u8>) {
         if choice.format != Format::Protobuf {
             self.values.take(snapshot, choice.format);
         }

@@ -57,11 +57,12 @@ impl Constants {
         self.version == snapshot.catalog.version
     }
 
-    /// Appends the page. A family without a metric is left out: Prometheus has no use for one.
+    /// Replaces what is in `out` by the page. A family without a metric is left out: Prometheus has no use for one.
     pub(super) fn render(&self, snapshot: &Snapshot, out: &mut Vec<u8>) {
         let mut numbers = snapshot.numbers.as_slice();
         let mut samples = snapshot.per_worker.as_slice();
         let mut metrics = Vec::new();
+        out.clear();
         for (f, (kept, family)) in self.families.iter().zip(&snapshot.catalog.families).enumerate()
         {
             let n = family.series.len() * page::numbers_per_series(family);

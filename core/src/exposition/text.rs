@@ -5,6 +5,7 @@
 //! shape stays, a scrape copies constants and formats numbers.
 
 use super::names::{self, Names};
+use super::number::{format_number, Writer, NUMBER_BYTES};
 use super::page::{self, Line, Place};
 use super::{Escaping, Format};
 use crate::snapshot::{CatalogFamily, CatalogSeries, Snapshot, WorkerSample};
@@ -105,17 +106,17 @@ impl Template {
         self.shape.fits(snapshot, values)
     }
 
-    /// Appends the page.
+    /// Replaces what is in `out` by the page.
     pub(super) fn render(&self, numbers: &[f64], out: &mut Vec<u8>) {
-        out.reserve(self.text.len() + numbers.len() * 8);
+        let mut page = Writer::over(std::mem::take(out), self.text.len() + numbers.len() * 8);
         let mut from = 0;
         for (end, number) in self.ends.iter().zip(numbers) {
-            out.extend_from_slice(&self.text[from..*end]);
-            write_number(*number, out);
-            out.push(b'\n');
+            page.put(&self.text[from..*end]);
+            page.put_line_end(*number);
             from = *end;
         }
-        out.extend_from_slice(&self.text[from..]);
+        page.put(&self.text[from..]);
+        *out = page.done();
     }
 }
 
@@ -281,18 +282,8 @@ fn bound_text(bound: f64) -> String {
     format!("{bound:?}")
 }
 
-/// Whole numbers without a point; the rest as the shortest text that reads back the same.
-#[inline]
 fn write_number(value: f64, out: &mut Vec<u8>) {
-    let whole = value as i64;
-    // By bits: zero has two of them.
-    if (whole as f64).to_bits() == value.to_bits() && whole.unsigned_abs() < 1 << 53 {
-        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
-    } else if value.is_finite() {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
-    } else if value.is_nan() {
-        out.extend_from_slice(b"NaN");
-    } else {
-        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
-    }
+    let mut text = [0; NUMBER_BYTES];
+    let n = format_number(value, &mut text);
+    out.extend_from_slice(&text[..n]);
 }

@@ -59,7 +59,6 @@ const NAMES: &[&str] = &[
     "b_total",
     "b",
     "b_created",
-
     "total",
     "a_info",
     "é",
