@@ -21,6 +21,9 @@ fn main() {
     );
     pages(10_000, Some(5.0));
     pages(100_000, Some(2.5));
+    for lines in [10_000, 25_000, 100_000] {
+        compressed(lines);
+    }
 }
 
 /// As an app has it: counters by path, method and status, durations in 11 buckets, some gauges.
@@ -175,4 +178,35 @@ fn pages(lines: usize, gate: Option<f64>) {
         let (ratio, ns) = pairwise(REPEATS, || time(|| text.render()), || time(|| other.render()));
         report(&format!("{name} page / text page"), ratio, None, false, ns / n);
     }
+}
+
+fn compressed(lines: usize) {
+    let mut text = Turns::new(lines, "", "");
+    let mut zipped = Turns::new(lines, "", "gzip");
+    let page = text.page.clone();
+    let n = page.iter().filter(|byte| **byte == b'\n').count() as f64;
+    let run = |zipped: &mut Turns| time(|| zipped.render());
+    let (ratio, ns) = pairwise(REPEATS, || time(|| text.render()), || run(&mut zipped));
+    report(&format!("gzipped page / plain page, {lines} lines"), ratio, Some(3.0), false, ns / n);
+    let smaller = page.len() as f64 / zipped.page.len() as f64;
+    report("  how much smaller", smaller, Some(9.0), true, zipped.page.len() as f64 / n);
+    let library = |level| {
+        let page = &page;
+        move || {
+            time(|| {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+                std::io::Write::write_all(&mut encoder, page).expect("memory");
+                black_box(encoder.finish().expect("memory"));
+            })
+        }
+    };
+    let mut reversed = |level, repeats| {
+        let mut six = library(level);
+        pairwise(repeats, || run(&mut zipped), &mut six)
+    };
+    let (ratio, ns) = reversed(6, 11);
+    report("  gzip -6 of the page / render and gzip", ratio, Some(20.0), true, ns / n);
+    let (ratio, ns) = reversed(1, 21);
+    report("  gzip -1 of the page / render and gzip", ratio, None, true, ns / n);
 }

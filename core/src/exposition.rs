@@ -8,12 +8,13 @@
 //! | `page` | which lines a family has, in which order, with which values |
 //! | `text` | text 0.0.4 and 1.0.0, OpenMetrics 1.0 |
 //! | `protobuf` | delimited `MetricFamily` messages |
-//! | `gzip` | compression |
+//! | `deflate`, `gzip` | compression of a page whose shape was seen before, and of others |
 //!
 //! A name is never changed by the format: a counter without `_total` is `unknown` in OpenMetrics. Only
 //! what the format cannot carry is escaped, by the scheme that the scraper asked for. Everything of a
 //! page but its numbers is rendered once per change of the catalog, format and scheme, and kept.
 
+mod deflate;
 mod gzip;
 mod names;
 mod negotiation;
@@ -180,14 +181,16 @@ impl Renderer {
 
     /// Replaces what is in `out` by the page as chosen; one that held the page before saves time.
     pub fn render(&mut self, snapshot: &Snapshot, choice: Choice, out: &mut Vec<u8>) {
-        if choice.gzip {
-            let mut plain = std::mem::take(&mut self.plain);
-            self.render_plain(snapshot, choice, &mut plain);
-            gzip::compress(&plain, out);
-            self.plain = plain;
-        } else {
-            self.render_plain(snapshot, choice, out);
+        if !choice.gzip {
+            return self.render_plain(snapshot, choice, out);
         }
+        let mut plain = std::mem::take(&mut self.plain);
+        self.render_plain(snapshot, choice, &mut plain);
+        match self.kept.first_mut() {
+            Some((_, _, Kept::Text(template))) => template.compress(&plain, out),
+            _ => gzip::compress(&plain, out),
+        }
+        self.plain = plain;
     }
 
     fn render_plain(&mut self, snapshot: &Snapshot, choice: Choice, out: &mut Vec<u8>) {

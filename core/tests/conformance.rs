@@ -512,3 +512,93 @@ fn held(families: &[Family]) -> String {
     });
     format!("[{}]\n", samples.collect::<Vec<_>>().join(",\n"))
 }
+
+// ---------------------------------------------------------------------------------------------
+// Compression
+
+/// Inflates a gzip member with a library that we do not compress with, and checks its trailer.
+fn inflate(member: &[u8]) -> Vec<u8> {
+    assert_eq!(member[..4], [0x1f, 0x8b, 8, 0], "magic, deflate, no flags");
+    let (body, trailer) = member[10..].split_at(member.len() - 18);
+    let page = miniz_oxide::inflate::decompress_to_vec(body).expect("deflate");
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&page);
+    let word = |at: usize| u32::from_le_bytes(trailer[at..at + 4].try_into().unwrap());
+    assert_eq!((word(0), word(4)), (checksum.sum(), page.len() as u32));
+    page
+}
+
+/// Other numbers on the same page: the shape stays, widths and distances do not.
+fn stir(snapshot: &mut Snapshot, random: &mut odd::Random) {
+    let families = &snapshot.catalog.families;
+    let types = families.iter().flat_map(|family| {
+        vec![family.metric_type; family.series.len() * (family.buckets.len() + 1)]
+    });
+    for (pair, metric_type) in snapshot.numbers.iter_mut().zip(types) {
+        let value = match random.below(4) {
+            0 => 0.0,
+            1 => random.below(1 << 30) as f64,
+            2 => f64::from_bits(random.next() >> 2), // up to 24 characters
+            _ => random.below(10) as f64 / 7.0,
+        };
+        match metric_type {
+            MetricType::Counter => pair[0] = value,
+            MetricType::Gauge => pair[0] = -value,
+            _ => *pair = [random.below(1_000_000) as f64, random.below(1_000) as f64 / 3.0],
+        }
+    }
+    snapshot.per_worker.iter_mut().for_each(|sample| sample.value = random.below(99) as f64);
+}
+
+#[test]
+fn compressed_pages_inflate_to_the_page() {
+    let mut random = odd::Random::new(1);
+    let all = choices().into_iter().map(|(choice, _)| choice).chain([protobuf(Escaping::Values)]);
+    for (seed, plain) in (0..300).flat_map(|seed| all.clone().map(move |plain| (seed, plain))) {
+        let mut snapshot = odd::snapshot(seed);
+        let zipped = Choice { gzip: true, ..plain };
+        let (mut renderer, mut member, mut page) = (Renderer::new(), Vec::new(), Vec::new());
+        // By the library, by the template as it is made, by the template as it is kept.
+        for round in 0..4 {
+            renderer.render(&snapshot, zipped, &mut member);
+            renderer.render(&snapshot, plain, &mut page);
+            assert!(inflate(&member) == page, "snapshot {seed}, {plain:?}, round {round}");
+            stir(&mut snapshot, &mut random);
+        }
+    }
+}
+
+#[test]
+fn large_pages_inflate_to_the_page() {
+    // Beyond the window, and lines beyond the longest copy.
+    let mut random = odd::Random::new(2);
+    for label_bytes in [1, 40, 700, 40_000] {
+        let mut families = vec![
+            one_family(MetricType::Counter, "a_total", ""),
+            one_family(MetricType::Histogram, "b", ""),
+        ];
+        for family in &mut families {
+            let n = 200_000 / (label_bytes + 40);
+            let values = |i: usize| vec![format!("{}{i}", "é/".repeat(label_bytes / 3))];
+            let series = |i| CatalogSeries {
+                extra_label: None,
+                label_values: values(i),
+                created_seconds: 1.5,
+            };
+            family.series = (0..n.max(3)).map(series).collect();
+        }
+        let mut snapshot = one_snapshot(families);
+        for accept in ["", "application/openmetrics-text"] {
+            let plain = Choice::negotiate(accept, "");
+            let zipped = Choice { gzip: true, ..plain };
+            let (mut renderer, mut member, mut page) = (Renderer::new(), Vec::new(), Vec::new());
+            for _ in 0..5 {
+                renderer.render(&snapshot, zipped, &mut member);
+                renderer.render(&snapshot, plain, &mut page);
+                assert!(inflate(&member) == page, "{label_bytes} {accept}");
+                stir(&mut snapshot, &mut random);
+            }
+            assert!(member.len() * 3 < page.len() || label_bytes == 1);
+        }
+    }
+}

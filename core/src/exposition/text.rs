@@ -4,6 +4,8 @@
 //! that are left out (gauges nobody has set), the workers that have samples of their own. As long as the
 //! shape stays, a scrape copies constants and formats numbers.
 
+use super::deflate::Deflater;
+use super::gzip;
 use super::names::{self, Names};
 use super::number::{format_number, Writer, NUMBER_BYTES};
 use super::page::{self, Line, Place};
@@ -73,8 +75,16 @@ impl Shape {
 pub(super) struct Template {
     shape: Shape,
     /// What stands before number `i` ends at `ends[i]`.
-    pub text: Vec<u8>,
-    pub ends: Vec<usize>,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    deflater: Seen,
+}
+
+/// Compressing constant text pays from the second page on: shapes that come once are the library's.
+enum Seen {
+    Never,
+    Once,
+    Again(Deflater),
 }
 
 impl Template {
@@ -99,7 +109,8 @@ impl Template {
         if format == Format::OpenMetrics {
             builder.text.extend_from_slice(b"# EOF\n");
         }
-        Template { shape: Shape::of(snapshot, values), text: builder.text, ends: builder.ends }
+        let Builder { text, ends, .. } = builder;
+        Template { shape: Shape::of(snapshot, values), text, ends, deflater: Seen::Never }
     }
 
     pub(super) fn fits(&self, snapshot: &Snapshot, values: &Values) -> bool {
@@ -117,6 +128,22 @@ impl Template {
         }
         page.put(&self.text[from..]);
         *out = page.done();
+    }
+
+    /// Replaces what is in `out` by this page of [`Template::render`], compressed.
+    pub(super) fn compress(&mut self, page: &[u8], out: &mut Vec<u8>) {
+        self.deflater = match std::mem::replace(&mut self.deflater, Seen::Never) {
+            Seen::Never => Seen::Once,
+            Seen::Once => Seen::Again(Deflater::new(&self.text, &self.ends, page)),
+            seen => seen,
+        };
+        let done = match &self.deflater {
+            Seen::Again(deflater) => deflater.compress(&self.ends, page, out),
+            _ => false,
+        };
+        if !done {
+            gzip::compress(page, out);
+        }
     }
 }
 
