@@ -181,27 +181,20 @@ impl Renderer {
 
     /// Replaces what is in `out` by the page as chosen; one that held the page before saves time.
     pub fn render(&mut self, snapshot: &Snapshot, choice: Choice, out: &mut Vec<u8>) {
-        if !choice.gzip {
-            return self.render_plain(snapshot, choice, out);
-        }
-        let mut plain = std::mem::take(&mut self.plain);
-        self.render_plain(snapshot, choice, &mut plain);
-        match self.kept.first_mut() {
-            Some((_, _, Kept::Text(template))) => template.compress(&plain, out),
-            _ => gzip::compress(&plain, out),
-        }
-        self.plain = plain;
-    }
-
-    fn render_plain(&mut self, snapshot: &Snapshot, choice: Choice, out: &mut Vec<u8>) {
         if choice.format != Format::Protobuf {
             self.values.take(snapshot, choice.format);
         }
         self.refresh(snapshot, choice);
-        match self.kept.first() {
-            Some((_, _, Kept::Text(template))) => template.render(&self.values.numbers, out),
-            Some((_, _, Kept::Protobuf(constants))) => constants.render(snapshot, out),
-            None => {}
+        let (numbers, plain) = (&self.values.numbers, &mut self.plain);
+        match (self.kept.first_mut(), choice.gzip) {
+            (Some((_, _, Kept::Text(text))), false) => text.render(numbers, out),
+            (Some((_, _, Kept::Text(text))), true) => text.compress(numbers, plain, out),
+            (Some((_, _, Kept::Protobuf(constants))), false) => constants.render(snapshot, out),
+            (Some((_, _, Kept::Protobuf(constants))), true) => {
+                constants.render(snapshot, plain);
+                gzip::compress(plain, out);
+            }
+            (None, _) => out.clear(), // `refresh` sees to it that there is one
         }
     }
 

@@ -19,8 +19,6 @@
 //! out of deflate's window. One dynamic block holds all; its code has a symbol for everything that a number
 //! can consist of and for every distance. Formats: RFC 1951, RFC 1952.
 
-use flate2::Crc;
-
 use super::number::NUMBER_BYTES;
 
 const WINDOW: usize = 32 * 1024;
@@ -75,59 +73,110 @@ impl Deflater {
         }
     }
 
-    /// Replaces what is in `out` by the compressed page; `ends` as in [`Deflater::new`]. False if the
-    /// page is not one of these.
-    pub(super) fn compress(&self, ends: &[usize], page: &[u8], out: &mut Vec<u8>) -> bool {
-        let mut bits = self.head.over(std::mem::take(out), page.len() / 8);
-        let mut shifts = [0u32; TEXTS_BACK];
-        let mut shift = 0u32;
-        let mut op_from = 0;
-        for (i, op_end) in self.ends.iter().enumerate() {
-            shifts[i % TEXTS_BACK] = shift;
-            bits.room((*op_end as usize - op_from) * 8 + NUMBER_BYTES * 2);
-            for op in &self.program[op_from..*op_end as usize] {
-                bits.push(op.bits(), op.n_bits());
-                if let Some((distance, back)) = op.source() {
-                    let moved = shift - shifts[i.wrapping_sub(back) % TEXTS_BACK];
-                    self.push_distance(distance + moved as usize, &mut bits);
-                }
-            }
-            op_from = *op_end as usize;
-            let Some(end) = ends.get(i) else { break };
-            match self.push_number(page, end + shift as usize, &mut bits) {
-                Some(n) => shift += n,
-                None => return false,
-            }
+    /// Begins a page, over these bytes.
+    pub(super) fn begin(&self, over: Vec<u8>) -> Member<'_> {
+        Member {
+            deflater: self,
+            bits: self.head.over(over),
+            checksum: crc32fast::Hasher::new(),
+            n_bytes: 0,
+            i: 0,
+            shift: 0,
+            shifts: [0; TEXTS_BACK],
         }
-        bits.push(self.end_of_block.bits.into(), self.end_of_block.n.into());
-        let mut checksum = Crc::new();
-        checksum.update(page);
-        *out = bits.done(checksum.sum(), page.len() as u32);
-        true
     }
 
-    /// Writes the number at a place of the page, with its line feed; None if it holds what none has.
+    fn ops(&self, i: usize) -> &[Op] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.program[start as usize..self.ends[i] as usize]
+    }
+
     #[inline]
-    fn push_number(&self, page: &[u8], at: usize, bits: &mut BitWriter) -> Option<u32> {
-        let text = page.get(at..)?;
-        for (i, byte) in text.iter().enumerate().take(NUMBER_BYTES) {
-            let code = self.literals[usize::from(*byte)];
-            if code.n == 0 {
+    fn distance_bits(&self, distance: usize) -> (u64, u32) {
+        let (symbol, n_extra, extra) = distance_symbol(distance);
+        let code = self.distances[symbol];
+        (u64::from(code.bits) | (extra as u64) << code.n, u32::from(code.n) + n_extra)
+    }
+}
+
+/// A page on its way; it comes in pieces that fit the processor's cache.
+pub(super) struct Member<'a> {
+    deflater: &'a Deflater,
+    bits: BitWriter,
+    checksum: crc32fast::Hasher,
+    n_bytes: u32,
+    /// The next constant text.
+    i: usize,
+    /// Bytes of all numbers so far.
+    shift: u32,
+    /// What it was at the last texts.
+    shifts: [u32; TEXTS_BACK],
+}
+
+impl Member<'_> {
+    /// Takes whole lines: constant texts, from `start` to each of `ends`, and their numbers. None if
+    /// they are not of this page.
+    pub(super) fn add(&mut self, piece: &[u8], start: usize, ends: &[usize]) -> Option<()> {
+        let start = start + self.shift as usize;
+        for end in ends {
+            self.add_text();
+            self.shift += self.add_number(piece, end + self.shift as usize - start)?;
+        }
+        self.sum(piece);
+        Some(())
+    }
+
+    /// Takes the constant text behind the last number, and ends the page.
+    pub(super) fn done(mut self, tail: &[u8]) -> Vec<u8> {
+        self.add_text();
+        self.sum(tail);
+        let code = self.deflater.end_of_block;
+        self.bits.push(code.bits.into(), code.n.into());
+        self.bits.done(self.checksum.finalize(), self.n_bytes)
+    }
+
+    fn sum(&mut self, piece: &[u8]) {
+        self.checksum.update(piece);
+        self.n_bytes = self.n_bytes.wrapping_add(piece.len() as u32);
+    }
+
+    #[inline]
+    fn add_text(&mut self) {
+        let Member { deflater, bits, i, shift, shifts, .. } = self;
+        shifts[*i % TEXTS_BACK] = *shift;
+        for op in deflater.ops(*i) {
+            let Some((distance, back)) = op.source() else {
+                bits.push(op.bits(), op.n_bits());
+                continue;
+            };
+            let moved = *shift - shifts[i.wrapping_sub(back) % TEXTS_BACK];
+            let (more, n_more) = deflater.distance_bits(distance + moved as usize);
+            bits.push(op.bits() | more << op.n_bits(), op.n_bits() + n_more);
+        }
+        *i += 1;
+    }
+
+    /// A number with its line feed, and how long it is; None if it holds what no number does.
+    #[inline]
+    fn add_number(&mut self, piece: &[u8], at: usize) -> Option<u32> {
+        let (mut held, mut n) = (0, 0);
+        for (i, byte) in piece.get(at..)?.iter().enumerate() {
+            let code = self.deflater.literals[usize::from(*byte)];
+            held |= u64::from(code.bits) << n;
+            n += u32::from(code.n);
+            if *byte == b'\n' {
+                self.bits.push(held, n);
+                return Some(i as u32 + 1);
+            }
+            if code.n == 0 || i == NUMBER_BYTES {
                 return None;
             }
-            bits.push(code.bits.into(), code.n.into());
-            if *byte == b'\n' {
-                return Some(i as u32 + 1);
+            if n > 56 - 15 {
+                self.bits.push(held, n);
+                (held, n) = (0, 0);
             }
         }
         None
-    }
-
-    #[inline]
-    fn push_distance(&self, distance: usize, bits: &mut BitWriter) {
-        let (symbol, n_extra, extra) = distance_symbol(distance);
-        let code = self.distances[symbol];
-        bits.push(u64::from(code.bits) | (extra as u64) << code.n, u32::from(code.n) + n_extra);
     }
 }
 
@@ -526,40 +575,33 @@ struct BitWriter {
 }
 
 impl BitWriter {
-    /// A copy of what was written, over these bytes; about `n` will be needed.
-    fn over(&self, mut bytes: Vec<u8>, n: usize) -> BitWriter {
-        if bytes.capacity() < n {
-            bytes = vec![0; n];
-        }
-        let mut copy = BitWriter { bytes, at: 0, held: self.held, n_held: self.n_held };
-        copy.room(self.at + 8);
-        copy.bytes[..self.at].copy_from_slice(&self.bytes[..self.at]);
-        copy.at = self.at;
-        copy
-    }
-
-    /// Makes sure that so many bytes can be written without a look.
-    #[inline]
-    fn room(&mut self, n: usize) {
-        if self.bytes.len() < self.at + n + 8 {
-            self.bytes.resize(self.at + n + self.at / 16 + 4096, 0);
-        }
+    /// A copy of what was written, over these bytes.
+    fn over(&self, mut bytes: Vec<u8>) -> BitWriter {
+        bytes.resize(bytes.len().max(self.at + 8), 0);
+        bytes[..self.at].copy_from_slice(&self.bytes[..self.at]);
+        BitWriter { bytes, at: self.at, held: self.held, n_held: self.n_held }
     }
 
     /// At most 56 bits.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, bits: u64, n: u32) {
         debug_assert!(n <= 56 && bits >> n == 0);
         self.held |= bits << self.n_held;
         self.n_held += n;
-        if self.bytes.len() < self.at + 8 {
-            self.room(8);
+        match self.bytes.get_mut(self.at..self.at + 8) {
+            Some(room) => room.copy_from_slice(&self.held.to_le_bytes()),
+            None => self.grow(),
         }
-        self.bytes[self.at..self.at + 8].copy_from_slice(&self.held.to_le_bytes());
         let whole = self.n_held / 8;
         self.at += whole as usize;
         self.held >>= whole * 8;
         self.n_held %= 8;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.bytes.resize(self.at + self.at / 16 + 4096, 0);
+        self.bytes[self.at..self.at + 8].copy_from_slice(&self.held.to_le_bytes());
     }
 
     /// The gzip member, with its trailer.

@@ -120,32 +120,67 @@ impl Template {
     /// Replaces what is in `out` by the page.
     pub(super) fn render(&self, numbers: &[f64], out: &mut Vec<u8>) {
         let mut page = Writer::over(std::mem::take(out), self.text.len() + numbers.len() * 8);
-        let mut from = 0;
-        for (end, number) in self.ends.iter().zip(numbers) {
-            page.put(&self.text[from..*end]);
-            page.put_line_end(*number);
-            from = *end;
-        }
+        let from = self.render_lines(&self.ends, 0, numbers, &mut page);
         page.put(&self.text[from..]);
         *out = page.done();
     }
 
-    /// Replaces what is in `out` by this page of [`Template::render`], compressed.
-    pub(super) fn compress(&mut self, page: &[u8], out: &mut Vec<u8>) {
-        self.deflater = match std::mem::replace(&mut self.deflater, Seen::Never) {
-            Seen::Never => Seen::Once,
-            Seen::Once => Seen::Again(Deflater::new(&self.text, &self.ends, page)),
-            seen => seen,
-        };
-        let done = match &self.deflater {
-            Seen::Again(deflater) => deflater.compress(&self.ends, page, out),
-            _ => false,
-        };
-        if !done {
-            gzip::compress(page, out);
+    /// Writes the lines of these texts, the first of which starts at `from`; returns where the last ends.
+    #[inline]
+    fn render_lines(
+        &self,
+        ends: &[usize],
+        mut from: usize,
+        numbers: &[f64],
+        page: &mut Writer,
+    ) -> usize {
+        for (end, number) in ends.iter().zip(numbers) {
+            page.put(&self.text[from..*end]);
+            page.put_line_end(*number);
+            from = *end;
         }
+        from
+    }
+
+    /// Replaces what is in `out` by the page, compressed; `scratch` is for the page before that.
+    pub(super) fn compress(&mut self, numbers: &[f64], scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        if let Seen::Again(deflater) = &self.deflater {
+            if self.deflate(deflater, numbers, scratch, out).is_some() {
+                return;
+            }
+        }
+        self.render(numbers, scratch);
+        gzip::compress(scratch, out);
+        self.deflater = match self.deflater {
+            Seen::Never => Seen::Once,
+            _ => Seen::Again(Deflater::new(&self.text, &self.ends, scratch)),
+        };
+    }
+
+    /// None when a number holds what its code has no symbol for.
+    fn deflate(
+        &self,
+        deflater: &Deflater,
+        numbers: &[f64],
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let mut member = deflater.begin(std::mem::take(out));
+        let mut from = 0;
+        for (ends, numbers) in self.ends.chunks(PIECE).zip(numbers.chunks(PIECE)) {
+            let mut piece = Writer::over(std::mem::take(scratch), 0);
+            let end = self.render_lines(ends, from, numbers, &mut piece);
+            *scratch = piece.done();
+            member.add(scratch, from, ends)?;
+            from = end;
+        }
+        *out = member.done(&self.text[from..]);
+        Some(())
     }
 }
+
+/// Lines that are rendered and compressed at once: they stay in the processor's cache meanwhile.
+const PIECE: usize = 256;
 
 struct Builder<'a> {
     families: &'a [CatalogFamily],
