@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::client;
 use crate::config::Listen;
 use crate::error::Error;
-use crate::exposition::{Renderer, CONTENT_TYPE_TEXT};
-use crate::http::{self, Answer, Listener};
+use crate::exposition::{Choice, Renderer};
+use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::process;
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
@@ -41,6 +41,8 @@ const BIND_EVERY: Duration = Duration::from_secs(1);
 pub struct Page {
     /// Its `Content-Type`.
     pub content_type: &'static str,
+    /// Its `Content-Encoding`, if it has one.
+    pub content_encoding: Option<&'static str>,
     /// Its bytes.
     pub body: Vec<u8>,
 }
@@ -56,8 +58,13 @@ static SCRAPER: Mutex<Option<Scraper>> = Mutex::new(None);
 
 /// Drains, copies and renders everything the app counts, in any process of it.
 ///
-/// `accept` is the request's `Accept` header; the text format 0.0.4 is what is spoken so far.
-pub fn scrape(_accept: &str) -> Page {
+/// `accept` is the request's `Accept` header; the page is not compressed.
+pub fn scrape(accept: &str) -> Page {
+    scrape_as(Choice::negotiate(accept, ""))
+}
+
+/// As [`scrape`], in a format that was chosen before.
+pub fn scrape_as(choice: Choice) -> Page {
     let started = os::monotonic_ns();
     let (copied, own, peeked) = client::copy_all();
     let segment = client::segment();
@@ -70,12 +77,13 @@ pub fn scrape(_accept: &str) -> Page {
     if let Some(scraper) = scraper.as_mut() {
         let label = client::config().gauge_label;
         let snapshot = scraper.reader.snapshot(&copied, own, label, peeked);
-        scraper.renderer.text(&snapshot, &mut body);
+        scraper.renderer.render(&snapshot, choice, &mut body);
     }
     let counters = &segment.header().counters;
     counters.scrapes.fetch_add(1, Ordering::Relaxed); // a count, no order
     counters.scrape_ns.fetch_add(os::monotonic_ns() - started, Ordering::Relaxed); // a count, no order
-    Page { content_type: CONTENT_TYPE_TEXT, body }
+    let (content_type, content_encoding) = (choice.content_type(), choice.content_encoding());
+    Page { content_type, content_encoding, body }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -242,7 +250,7 @@ fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
         make_round();
         ControlFlow::Continue(())
     };
-    if let Err(error) = http::serve(listener, page_cache(), ROUND, round) {
+    if let Err(error) = http::serve(listener, Limits::default(), page_cache(), ROUND, round) {
         client::log(&format!("the aggregator's listener ended: {error}"));
     }
 }
@@ -287,22 +295,21 @@ fn make_round() {
     }
 }
 
-/// Several scrapers at once cost one render.
-fn page_cache() -> impl Fn(&str) -> Answer {
-    let cached: RefCell<Option<(u64, Answer)>> = RefCell::new(None);
-    move |accept| {
+/// Several scrapers at once cost one render for each format they ask for.
+fn page_cache() -> impl Fn(&Asked) -> Answer {
+    let cached: RefCell<Vec<(Choice, u64, Answer)>> = RefCell::default();
+    move |asked| {
+        let choice = Choice::negotiate(&asked.accept, &asked.accept_encoding);
         let mut cached = cached.borrow_mut();
-        match &*cached {
-            Some((made, answer)) if os::monotonic_ns() - made < PAGE_LIFE.as_nanos() as u64 => {
-                answer.clone()
-            }
-            _ => {
-                let Page { content_type, body } = scrape(accept);
-                let answer = Answer { content_type, body: body.into() };
-                *cached = Some((os::monotonic_ns(), answer.clone()));
-                answer
-            }
+        let now = os::monotonic_ns();
+        cached.retain(|(_, made, _)| now - made < PAGE_LIFE.as_nanos() as u64);
+        if let Some((_, _, answer)) = cached.iter().find(|(known, _, _)| *known == choice) {
+            return answer.clone();
         }
+        let Page { content_type, content_encoding, body } = scrape_as(choice);
+        let answer = Answer { content_type, content_encoding, body: body.into() };
+        cached.push((choice, os::monotonic_ns(), answer.clone()));
+        answer
     }
 }
 
@@ -329,5 +336,6 @@ pub fn serve(address: &str) -> Result<(), Error> {
         make_round();
         ControlFlow::Continue(())
     };
-    http::serve(listener, page_cache(), ROUND, round).map_err(|error| refuse(error.to_string()))
+    http::serve(listener, Limits::default(), page_cache(), ROUND, round)
+        .map_err(|error| refuse(error.to_string()))
 }
