@@ -126,6 +126,14 @@ pub fn detach_for_tests() {
     *lock(&DIRECT_PLANS) = None;
 }
 
+/// This process's client works on that segment from now on, as if it had attached to it.
+#[cfg(feature = "proof")]
+pub(crate) fn adopt(segment: &'static Segment) {
+    detach_for_tests();
+    FORK_HANDLER.call_once(|| os::on_fork_child(forget_place_in_child));
+    SEGMENT.set(segment);
+}
+
 pub(crate) fn segment() -> &'static Segment {
     SEGMENT.get().unwrap_or_else(|| {
         let _attaching = lock(&ATTACHING);

@@ -361,7 +361,7 @@ impl Drainer {
     }
 
     /// Brings the table of gauges up to date with the registry.
-    fn learn_gauges(&mut self) {
+    pub(crate) fn learn_gauges(&mut self) {
         let end = registry::n_series(self.segment);
         for id in self.gauges_seen..end {
             let Some(entry) = self.segment.series(id) else { break };

@@ -100,6 +100,20 @@ mod shared {
     /// Number of regions.
     pub(crate) const N_REGIONS: usize = 8;
 
+    impl Region {
+        /// All of them, in file order.
+        pub(crate) const ALL: [Region; N_REGIONS] = [
+            Region::Chains,
+            Region::Families,
+            Region::Series,
+            Region::Text,
+            Region::Cells,
+            Region::Direct,
+            Region::Places,
+            Region::Gauges,
+        ];
+    }
+
     /// What a successor needs to finish the event or the fold a killed drainer had begun.
     #[repr(C, align(64))]
     pub(crate) struct Redo {

@@ -449,17 +449,7 @@ impl Segment {
 
     /// Memory that the segment really takes: reserved pages.
     pub(crate) fn reserved_bytes(&self) -> u64 {
-        let regions = [
-            Region::Chains,
-            Region::Families,
-            Region::Series,
-            Region::Text,
-            Region::Cells,
-            Region::Direct,
-            Region::Places,
-            Region::Gauges,
-        ];
-        PAGE + regions.iter().map(|&region| self.committed(region)).sum::<u64>()
+        PAGE + Region::ALL.iter().map(|&region| self.committed(region)).sum::<u64>()
     }
 
     /// The `T` at `offset` of a region.
@@ -628,6 +618,61 @@ impl Segment {
         }
         copy.truncate(bytes);
         Some(copy)
+    }
+}
+
+/// Images for the proofs: a segment holds no pointers, so a copy of its bytes is what a crash leaves.
+#[cfg(feature = "proof")]
+impl Segment {
+    /// The words of the first page.
+    fn page_words(&self) -> &[AtomicU64] {
+        // SAFETY: as in `header`: page aligned, PAGE bytes mapped for the life of `self`, atomics.
+        unsafe { std::slice::from_raw_parts(self.memory.cast().as_ptr(), PAGE as usize / 8) }
+    }
+
+    /// Everything handed out so far, header first.
+    pub(crate) fn used_words(&self) -> Vec<&[AtomicU64]> {
+        let words = |region: &Region| {
+            // Direct cells have the indices of the cells, and no allocations of their own.
+            let handed_out = if *region == Region::Direct { Region::Cells } else { *region };
+            self.slice(*region, 0, self.used(handed_out).div_ceil(8) as usize).unwrap_or(&[])
+        };
+        std::iter::once(self.page_words()).chain(Region::ALL.iter().map(words)).collect()
+    }
+
+    /// Takes over the image of another segment of the same size.
+    pub(crate) fn copy_from(&self, other: &Segment) {
+        assert_eq!(self.bytes, other.bytes);
+        for region in self.used_words() {
+            region.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+        // The header comes first: the regions' bounds are in it.
+        for (word, theirs) in self.page_words().iter().zip(other.page_words()) {
+            word.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (mine, theirs) in self.used_words().iter().zip(other.used_words()) {
+            for (word, theirs) in mine.iter().zip(theirs) {
+                word.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Are the two images the same?
+    pub(crate) fn same_as(&self, other: &Segment) -> bool {
+        let same = |mine: &[AtomicU64], theirs: &[AtomicU64]| {
+            mine.len() == theirs.len()
+                && mine
+                    .iter()
+                    .zip(theirs)
+                    .all(|(a, b)| a.load(Ordering::Relaxed) == b.load(Ordering::Relaxed))
+        };
+        self.used_words().iter().zip(other.used_words()).all(|(mine, theirs)| same(mine, theirs))
+    }
+
+    /// Leaves a region room for `bytes` more before it has to grow.
+    pub(crate) fn leave_room(&self, region: Region, bytes: u64) {
+        let committed = self.committed(region);
+        self.header().regions[region as usize].next.store(committed - bytes, Ordering::Relaxed);
     }
 }
 

@@ -85,6 +85,16 @@ impl Worker {
         header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`
         segment.share_attachment();
         segment.header().counters.claims.fetch_add(1, Ordering::Relaxed); // a count, no order
+        Self::take_up(segment, place, claimed)
+    }
+
+    /// The producer's end of a claimed place: its ring goes on where the last owner's stores end.
+    pub(crate) fn take_up(
+        segment: &'static Segment,
+        place: usize,
+        claimed: u64,
+    ) -> Option<Worker> {
+        let header = segment.place(place)?;
         let slots = segment.ring(place)?;
         let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
         let tail = ring::find_tail(slots, head);
