@@ -206,7 +206,7 @@ impl Peer {
         let segment = self.arena.0;
         let copied = if self.lock() {
             self.drainer.drain_all();
-            let copied = Copied { cells: drain::copy_cells(segment), folded: None };
+            let copied = Copied::of_cells(segment);
             self.unlock();
             copied
         } else {

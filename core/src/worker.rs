@@ -89,11 +89,7 @@ impl Worker {
     }
 
     /// The producer's end of a claimed place: its ring goes on where the last owner's stores end.
-    pub(crate) fn take_up(
-        segment: &'static Segment,
-        place: usize,
-        claimed: u64,
-    ) -> Option<Worker> {
+    pub(crate) fn take_up(segment: &'static Segment, place: usize, claimed: u64) -> Option<Worker> {
         let header = segment.place(place)?;
         let slots = segment.ring(place)?;
         let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
@@ -115,6 +111,13 @@ impl Worker {
         ring::put(self.slots, tail, event);
         self.tail.store(tail.wrapping_add(1), Ordering::Relaxed); // ours alone
         true
+    }
+
+    /// Gives the place back unused: its segment has a successor.
+    pub(crate) fn leave(&self) {
+        if let Some(locks) = self.segment.locks() {
+            locks.unlock(LOCK_PLACES + self.place as u64);
+        }
     }
 
     /// Is the place still ours?

@@ -21,7 +21,15 @@ fn main() -> ExitCode {
     }
     println!(
         "{:<28} {:>12} {:>7} {:>10} {:>8} {:>9} {:>6} {:>10} {:>7}",
-        "operation", "instructions", "states", "recoverers'", "states", "suspended", "killed", "violations", "seconds"
+        "operation",
+        "instructions",
+        "states",
+        "recoverers'",
+        "states",
+        "suspended",
+        "killed",
+        "violations",
+        "seconds"
     );
     let mut failed = 0;
     for operation in operations::ALL {
