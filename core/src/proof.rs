@@ -4,8 +4,6 @@
 //! imitates the protocol: every step is the shipped function, called for a segment of the proof's choice.
 #![allow(missing_docs)]
 
-use std::path::Path;
-
 use crate::client::{self, FamilySpec};
 use crate::config::GaugeLabel;
 use crate::drain::{self, Copied, Drainer};
@@ -13,7 +11,7 @@ use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
 use crate::registry::{self, Placed};
 use crate::ring::Event;
-use crate::segment::{Caps, Segment, LOCK_PLACES};
+use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
 use crate::snapshot::Reader;
 use crate::sync::Ordering;
 use crate::worker::{self, Worker, SELF_HELP_AT};
@@ -103,10 +101,11 @@ impl Arena {
     }
 }
 
-/// Attaches to a named segment and leaves it again.
-pub fn open(base: &Path) -> Result<(), String> {
-    let caps = Caps { max_series: 64, max_series_per_family: 64 };
-    Segment::open(base, caps, 0).map(|_| ()).map_err(|error| error.to_string())
+/// This process has not said that it is attached: like a child forked before its first increment.
+pub fn forget_attachment() {
+    if let Some(locks) = client::segment().locks() {
+        locks.unlock(LOCK_ATTACHED);
+    }
 }
 
 /// One process's part: its place and its side of draining.
@@ -189,6 +188,15 @@ impl Peer {
     pub fn drain_and_reap(&mut self) {
         self.drainer.drain_all();
         self.drainer.reap_dead();
+    }
+
+    /// Brings a hidden series back, as `Family::series` does.
+    pub fn revive(&mut self, id: u32) -> bool {
+        if registry::is_removing(self.arena.0, id) && self.lock() {
+            self.drainer.zero_hidden(&[id]);
+            self.unlock();
+        }
+        registry::revive(self.arena.0, id)
     }
 
     /// What every process does sooner or later; false when the lock is not to be had.

@@ -27,7 +27,7 @@ const LOCK_START: u64 = 0;
 /// Lock byte: the aggregator's role.
 pub(crate) const LOCK_ROLE: u64 = 1;
 /// Lock byte: shared by every process that is attached.
-const LOCK_ATTACHED: u64 = 2;
+pub(crate) const LOCK_ATTACHED: u64 = 2;
 /// Lock byte of place 0; place i has `LOCK_PLACES + i`.
 pub(crate) const LOCK_PLACES: u64 = 16;
 

@@ -175,6 +175,21 @@ pub const ALL: &[Operation] = &[
         kill_every: 211,
     },
     Operation {
+        name: "remove, revive, count",
+        lay: |world| world.late_before = Some(5.0),
+        prepare: |_, ledger| {
+            let family = client::family(&late()).unwrap();
+            (0..5).for_each(|_| assert!(family.series(&["x"]).unwrap().inc(1.0)));
+            Box::new(move || {
+                assert!(family.remove(&["x"]).unwrap());
+                count(ledger, Call::Late, || family.series(&["x"]).unwrap().inc(1.0));
+            })
+        },
+        nested_every: 3,
+        suspend_every: 0,
+        kill_every: 101,
+    },
+    Operation {
         name: "claim a place",
         lay: |_| {},
         prepare: |_, ledger| hit_after(ledger, 0),
