@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use crate::client;
@@ -54,7 +54,23 @@ struct Scraper {
     renderer: Renderer,
 }
 
-static SCRAPER: Mutex<Option<Scraper>> = Mutex::new(None);
+/// Emptied in forked children: another thread may have been scraping at the fork, and its lock would
+/// never be released there.
+static SCRAPER: os::PerProcess<Mutex<Option<Scraper>>> = os::PerProcess::new();
+static FORK_HANDLER: Once = Once::new();
+
+extern "C" fn forget_scraper_in_child() {
+    SCRAPER.clear();
+}
+
+fn scraper() -> &'static Mutex<Option<Scraper>> {
+    FORK_HANDLER.call_once(|| os::on_fork_child(forget_scraper_in_child));
+    SCRAPER.get().unwrap_or_else(|| {
+        let fresh: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(None)));
+        SCRAPER.set(fresh);
+        fresh
+    })
+}
 
 /// Drains, copies and renders everything the app counts, in any process of it.
 ///
@@ -66,9 +82,9 @@ pub fn scrape(accept: &str) -> Page {
 /// As [`scrape`], in a format that was chosen before.
 pub fn scrape_as(choice: Choice) -> Page {
     let started = os::monotonic_ns();
-    let (copied, own, peeked) = client::copy_all();
+    let mut copy = client::copy_all();
     let segment = client::segment();
-    let mut scraper = SCRAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
     if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
         *scraper =
             Some(Scraper { segment, reader: Reader::new(segment), renderer: Renderer::new() });
@@ -76,8 +92,15 @@ pub fn scrape_as(choice: Choice) -> Page {
     let mut body = Vec::new();
     if let Some(scraper) = scraper.as_mut() {
         let label = client::config().gauge_label;
-        let snapshot = scraper.reader.snapshot(&copied, own, label, peeked);
-        scraper.renderer.render(&snapshot, choice, &mut body);
+        for tries_left in (0..3).rev() {
+            let (copied, own, peeked) = &copy;
+            let snapshot = scraper.reader.snapshot(copied, *own, label, *peeked);
+            if copied.is_current(segment) || tries_left == 0 {
+                scraper.renderer.render(&snapshot, choice, &mut body);
+                break;
+            }
+            copy = client::copy_all(); // a dead worker's gauges have moved into totals in between
+        }
     }
     let counters = &segment.header().counters;
     counters.scrapes.fetch_add(1, Ordering::Relaxed); // a count, no order

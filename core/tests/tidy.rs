@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("http", "error"),
     ("aggregator", "client config error exposition http os process segment snapshot sync"),
     ("cli", "aggregator client config os registry segment worker"),
+    ("proof", "client config drain exposition layout registry ring segment snapshot sync worker"),
 ];
 
 /// What looks upwards: a worker that drains or ends a request notices that the aggregator has died.
