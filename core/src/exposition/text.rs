@@ -84,7 +84,7 @@ pub(super) struct Template {
 enum Seen {
     Never,
     Once,
-    Again(Deflater),
+    Again(Box<Deflater>),
 }
 
 impl Template {
@@ -153,7 +153,7 @@ impl Template {
         gzip::compress(scratch, out);
         self.deflater = match self.deflater {
             Seen::Never => Seen::Once,
-            _ => Seen::Again(Deflater::new(&self.text, &self.ends, scratch)),
+            _ => Seen::Again(Box::new(Deflater::new(&self.text, &self.ends, scratch))),
         };
     }
 

@@ -340,7 +340,7 @@ fn check_histogram(name: &str, samples: &[&Sample], open_metrics: bool) -> Resul
     let same = counts.iter().all(|count| Some(count.value) == all);
     ensure(same, || "_count is not the +Inf bucket".into())?;
     let negative = bounds[0] < 0.0;
-    ensure(!(negative && !sums.is_empty()), || "_sum beside negative buckets".into())?;
+    ensure(!negative || sums.is_empty(), || "_sum beside negative buckets".into())?;
     if !open_metrics {
         return ensure(counts.len() == 1, || "no _count".into());
     }
