@@ -134,11 +134,20 @@ def adopt_parent(metric: Any) -> None:
     if type(metric).labels is not MetricWrapperBase.labels:
         return
     try:
-        table = _native.Labels(metric, metric._labelnames, MetricWrapperBase.labels)
+        table = _native.Labels(metric, metric._labelnames, _labels)
     except TypeError:  # label names of a subclass of str
         return
     metric._promring_labels = table
     metric.labels = table.bound()
+
+
+def _labels(parent: Any, *labelvalues: object, **labelkwargs: object) -> Any:
+    """Find or make a child, as the library does; one that was removed elsewhere begins anew."""
+    child: Any = MetricWrapperBase.labels(parent, *labelvalues, **labelkwargs)
+    series = getattr(child, "_promring", None)
+    if series is not None and not series.is_live:
+        child._created = time.time()
+    return child
 
 
 def adopt(metric: Any) -> bool:
@@ -154,7 +163,7 @@ def adopt(metric: Any) -> bool:
     metric._promring = series
     metric._promring_family = family
     adopted.add(metric)
-    metric._created = time.time()
+    metric.__dict__.setdefault("_created", time.time())
     _ATTACH[metric._type](metric, series)
     return True
 
@@ -318,6 +327,7 @@ def start_afresh() -> None:
     declared.clear()
     for metric in sorted(adopted, key=lambda metric: bool(metric._labelvalues)):
         if not metric._is_parent():
+            vars(metric).pop("_created", None)
             adopt(metric)
         elif (family := family_of(metric)) is not None:
             metric._promring_family = family
