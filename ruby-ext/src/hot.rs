@@ -18,7 +18,7 @@ use magnus::rb_sys::AsRawValue;
 use magnus::{RClass, Value};
 use promring::client::Series;
 use rb_sys::special_consts::{Qfalse, Qtrue};
-use rb_sys::{rb_float_value, rb_hash_foreach, rb_hash_size_num, rb_sym2id, rb_sym2str};
+use rb_sys::{rb_float_value, rb_hash_foreach, rb_sym2id, rb_sym2str};
 use rb_sys::{ruby_value_type as Type, ENCODING_GET, FIX2LONG, FIXNUM_P, FLONUM_P, ID, NIL_P};
 use rb_sys::{RARRAY_AREF, RARRAY_LEN, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P};
 use rb_sys::{RSTRING_LEN, RSTRING_PTR, RTYPEDDATA_GET_DATA, SPECIAL_CONST_P, VALUE};
@@ -27,9 +27,9 @@ use crate::metric::Metric;
 use crate::statsd::{Aliases, Kind};
 
 /// More labels than this are looked up the slow way.
-const MOST_LABELS: usize = 16;
-/// A StatsD call of more bytes than this is looked up the slow way.
-const KEY_BYTES: usize = 512;
+const MOST_LABELS: usize = 8;
+/// A StatsD call of more words of 8 bytes than this is looked up the slow way.
+const KEY_WORDS: usize = 64;
 
 const CONTINUE: c_int = 0;
 const STOP: c_int = 1;
@@ -127,18 +127,12 @@ extern "C" fn add(this: VALUE, amount: VALUE, labels: VALUE) -> VALUE {
 fn series_of(this: VALUE, labels: VALUE) -> Option<&'static Series> {
     // SAFETY: called by methods of `Promring::Native::Metric` alone.
     let metric: &Metric = unsafe { wrapped(this) };
-    // SAFETY: `labels` is an argument of the method; its size is asked for if it is a Hash.
-    let (is_hash, n_given) = unsafe {
-        let is_hash = RB_TYPE_P(labels, Type::RUBY_T_HASH);
-        (is_hash, if is_hash { rb_hash_size_num(labels) } else { 0 })
-    };
-    if !is_hash {
-        return None;
-    }
-    if n_given == 0 {
+    if NIL_P(labels) {
         return metric.fixed();
     }
-    LabelValues::new(metric).find(labels)
+    // SAFETY: `labels` is an argument of the method, a valid object.
+    let is_hash = unsafe { RB_TYPE_P(labels, Type::RUBY_T_HASH) };
+    is_hash.then(|| LabelValues::new(metric).find(labels))?
 }
 
 /// The label values of one call, in the order of the family's label names, on the stack.
@@ -299,51 +293,75 @@ extern "C" fn observe_tagged(this: VALUE, name: VALUE, value: VALUE, tags: VALUE
 fn statsd_call(kind: Kind, this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
     answer(|| {
         let value = number(value)?;
-        let mut key = Key::new(kind);
-        key.take_call(name, tags)?;
         // SAFETY: called by methods of `Promring::Native::Aliases` alone.
         let aliases: &Aliases = unsafe { wrapped(this) };
-        kind.apply(aliases.find(key.bytes())?, value);
+        let mut key = Key::new(kind, aliases.seed);
+        key.take_call(name, tags)?;
+        kind.apply(aliases.find(key.hash(), key.words())?, value);
         Some(())
     })
 }
 
-/// The key of a call for the table; None for what is looked up the slow way.
-pub fn key_of_call(kind: Kind, name: Value, tags: Value) -> Option<Box<[u8]>> {
-    let mut key = Key::new(kind);
-    key.take_call(name.as_raw(), tags.as_raw())?;
-    Some(key.bytes().into())
+/// Calls `with` with the hash and the words of a call, unless it is one that is looked up the slow way.
+pub fn with_key_of_call(
+    kind: Kind,
+    seed: u64,
+    name: Value,
+    tags: Value,
+    with: impl FnOnce(u64, &[u64]),
+) {
+    let mut key = Key::new(kind, seed);
+    if key.take_call(name.as_raw(), tags.as_raw()).is_some() {
+        with(key.hash(), key.words());
+    }
 }
 
-/// Name and tags of a call as bytes. Different calls have different keys: each part says of what sort it is, and a
-/// text how long it is.
+/// Name and tags of a call as words. Different calls have different keys: each part begins with a word that says of
+/// what sort it is and how long. The hash is computed from registers, while the words are written: to read them
+/// back at once would cost more than all the rest.
 struct Key {
-    room: [MaybeUninit<u8>; KEY_BYTES],
+    room: [MaybeUninit<u64>; KEY_WORDS],
     len: usize,
+    hash: u64,
 }
 
 impl Key {
     #[inline(always)]
-    fn new(kind: Kind) -> Key {
-        let mut key = Key { room: [MaybeUninit::uninit(); KEY_BYTES], len: 1 };
-        key.room[0].write(kind as u8);
+    fn new(kind: Kind, seed: u64) -> Key {
+        let mut key = Key { room: [MaybeUninit::uninit(); KEY_WORDS], len: 1, hash: seed };
+        key.room[0].write(kind as u64);
+        key.mix(kind as u64);
         key
     }
 
     #[inline(always)]
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: the first `len` bytes have been written, see `put`.
+    fn words(&self) -> &[u64] {
+        // SAFETY: the first `len` words have been written, see `put`.
         unsafe { slice::from_raw_parts(self.room.as_ptr().cast(), self.len) }
     }
 
     #[inline(always)]
-    fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let room = self.room.get_mut(self.len..self.len.checked_add(bytes.len())?)?;
-        for (to, from) in room.iter_mut().zip(bytes) {
-            to.write(*from);
-        }
-        self.len += bytes.len();
+    fn hash(&self) -> u64 {
+        self.hash.rotate_left(26) // the product's high bits are its good ones, the table looks at the low ones, too
+    }
+
+    #[inline(always)]
+    fn mix(&mut self, word: u64) {
+        self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    #[inline(always)]
+    fn put(&mut self, word: u64) -> Option<()> {
+        self.room.get_mut(self.len)?.write(word);
+        self.len += 1;
+        self.mix(word);
         Some(())
+    }
+
+    /// A part's first word.
+    #[inline(always)]
+    fn head(&mut self, sort: u8, len: usize) -> Option<()> {
+        self.put((len as u64) << 8 | u64::from(sort))
     }
 
     /// A text, or an object that is its own value: small Integers, static Symbols, flonums, nil, true, false.
@@ -352,13 +370,17 @@ impl Key {
         if is_string(value) {
             // SAFETY: a String that the caller holds; its bytes are copied before anything else happens.
             let bytes = unsafe { bytes_of(value)? };
-            self.put(b"s")?;
-            self.put(&(bytes.len() as u32).to_ne_bytes())?;
-            return self.put(bytes);
+            self.head(b's', bytes.len())?;
+            let mut chunks = bytes.chunks_exact(8);
+            for chunk in &mut chunks {
+                self.put(u64::from_le_bytes(chunk.try_into().ok()?))?;
+            }
+            let rest = chunks.remainder();
+            return if rest.is_empty() { Some(()) } else { self.put(last_word(rest)) };
         }
         if SPECIAL_CONST_P(value) || FLONUM_P(value) {
-            self.put(b"i")?;
-            return self.put(&value.to_ne_bytes());
+            self.head(b'i', 1)?;
+            return self.put(value);
         }
         None
     }
@@ -373,17 +395,29 @@ impl Key {
         // changed while it is read, as no Ruby code runs.
         unsafe {
             if RB_TYPE_P(tags, Type::RUBY_T_HASH) {
-                self.put(b"h")?;
+                self.head(b'h', 0)?;
                 rb_hash_foreach(tags, Some(take_tag), (&raw mut *self) as VALUE);
-                return (self.len <= KEY_BYTES).then_some(());
+                return (self.len <= KEY_WORDS).then_some(());
             }
             if RB_TYPE_P(tags, Type::RUBY_T_ARRAY) {
-                self.put(b"a")?;
+                self.head(b'a', 0)?;
                 return (0..RARRAY_LEN(tags))
                     .try_for_each(|at| self.part(RARRAY_AREF(tags, at as isize)));
             }
         }
         None
+    }
+}
+
+/// 1 to 7 bytes as a word, the rest of it zero.
+#[inline(always)]
+fn last_word(bytes: &[u8]) -> u64 {
+    let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    match bytes {
+        [a, b, c, d, rest @ ..] => {
+            word(rest) << 32 | u64::from(u32::from_le_bytes([*a, *b, *c, *d]))
+        }
+        few => word(few),
     }
 }
 

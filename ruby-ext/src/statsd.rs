@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
+use hashbrown::HashTable;
 use magnus::{method, Class, Error, Module, Object, RModule, Ruby, Value};
 use promring::client::Series;
 
@@ -31,7 +31,7 @@ pub enum Kind {
 
 impl Kind {
     /// Does what the call asks for. A value that does not fit is refused and counted by the core.
-    #[inline]
+    #[inline(always)]
     pub fn apply(self, series: &Series, value: f64) -> bool {
         match self {
             Kind::Count => series.inc(value),
@@ -52,21 +52,50 @@ impl Kind {
     }
 }
 
+/// What is given in a call, as words: see `hot::Key`, which hashes while it writes.
+pub struct Alias {
+    hash: u64,
+    words: Box<[u64]>,
+    series: &'static Series,
+}
+
 /// The table of one client: its prefix and default tags are part of what an alias stands for.
 #[magnus::wrap(class = "Promring::Native::Aliases", free_immediately, size)]
 pub struct Aliases {
-    table: RefCell<HashMap<Box<[u8]>, &'static Series, Seeded>>,
+    table: RefCell<HashTable<Alias>>,
+    /// Names and tags come from outside: nobody shall know which of them collide.
+    pub seed: u64,
 }
 
 impl Aliases {
     fn new() -> Aliases {
-        Aliases { table: RefCell::new(HashMap::with_hasher(Seeded::new())) }
+        let seed = RandomState::new().build_hasher().finish();
+        Aliases { table: RefCell::new(HashTable::new()), seed }
     }
 
     /// The series of a call seen before; None also after its removal.
-    #[inline]
-    pub fn find(&self, key: &[u8]) -> Option<&'static Series> {
-        self.table.borrow().get(key).copied().filter(|series| series.is_live())
+    #[inline(always)]
+    pub fn find(&self, hash: u64, words: &[u64]) -> Option<&'static Series> {
+        let table = self.table.borrow();
+        // Word by word: they have just been written, and wider loads would wait for the stores.
+        let same = |alias: &Alias| {
+            alias.words.len() == words.len() && alias.words.iter().zip(words).all(|(a, b)| a == b)
+        };
+        table.find(hash, same).map(|alias| alias.series).filter(|series| series.is_live())
+    }
+
+    fn insert(&self, hash: u64, words: &[u64], series: &'static Series) {
+        let mut table = self.table.borrow_mut();
+        if table.len() >= MOST_ALIASES {
+            table.clear();
+        }
+        match table.find_mut(hash, |alias| *alias.words == *words) {
+            Some(alias) => alias.series = series,
+            None => {
+                let alias = Alias { hash, words: words.into(), series };
+                table.insert_unique(hash, alias, |alias| alias.hash);
+            }
+        }
     }
 
     /// Does what a call asks for that has not been seen before, and knows it from now on. False when the value
@@ -84,68 +113,14 @@ impl Aliases {
         else {
             return false;
         };
-        if let Some(key) = hot::key_of_call(kind, name, tags) {
-            let mut table = self.table.borrow_mut();
-            if table.len() >= MOST_ALIASES {
-                table.clear();
-            }
-            table.insert(key, series);
-        }
+        hot::with_key_of_call(kind, self.seed, name, tags, |hash, words| {
+            self.insert(hash, words, series);
+        });
         kind.apply(series, value)
     }
 
     fn len(&self) -> usize {
         self.table.borrow().len()
-    }
-}
-
-/// A hash in words of 8 bytes, seeded per table: what is hashed comes from outside.
-struct Seeded(u64);
-
-impl Seeded {
-    fn new() -> Seeded {
-        Seeded(RandomState::new().build_hasher().finish())
-    }
-}
-
-impl BuildHasher for Seeded {
-    type Hasher = Words;
-
-    fn build_hasher(&self) -> Words {
-        Words(self.0)
-    }
-}
-
-struct Words(u64);
-
-impl Words {
-    #[inline]
-    fn word(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-}
-
-impl Hasher for Words {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            self.word(u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
-        }
-        let rest = chunks.remainder();
-        let mut last = [0u8; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.word(u64::from_le_bytes(last));
-    }
-
-    #[inline]
-    fn write_usize(&mut self, number: usize) {
-        self.word(number as u64);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0.rotate_left(26) // the product's high bits are its good ones, the table looks at the low ones, too
     }
 }
 

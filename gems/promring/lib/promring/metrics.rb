@@ -3,15 +3,15 @@
 # Counter, Gauge, Histogram and Summary, with the methods of prometheus-client's.
 #
 # A call goes to a native method first, which answers false for everything unusual: a label set that does not fit, a
-# value that needs converting. Only then the Ruby here converts, validates and raises.
+# value that needs converting. Only then the Ruby here converts, validates and raises. Where labels are not given, they
+# are nil and not an empty Hash: a literal as the default costs a call nothing.
 module Promring
   # What the four kinds have in common.
   class Metric
-    NO_LABELS = {}.freeze
     NAME = /\A[a-zA-Z_:][a-zA-Z0-9_:]*\z/.freeze
     LABEL_NAME = /\A[a-zA-Z_][a-zA-Z0-9_]*\z/.freeze
     RESERVED_LABELS = [:pid].freeze
-    private_constant :NO_LABELS, :NAME, :LABEL_NAME, :RESERVED_LABELS
+    private_constant :NAME, :LABEL_NAME, :RESERVED_LABELS
 
     # @return [Symbol]
     attr_reader :name
@@ -48,16 +48,16 @@ module Promring
     end
 
     # Lets the series be exposed, at zero, before anything is counted.
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [void]
     def init_label_set(labels)
       @native.touch(label_values(labels))
     end
 
     # The value over all processes; of a gauge with a sample per process, this one's.
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [Float, Hash{String => Float}]
-    def get(labels: NO_LABELS)
+    def get(labels: nil)
       present(@native.get(label_values(labels)))
     end
 
@@ -72,9 +72,9 @@ module Promring
     end
 
     # Takes the series of a label set out of the exposition, in all processes. Counting in it again starts at zero.
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [Boolean] was there one?
-    def remove(labels: NO_LABELS)
+    def remove(labels: nil)
       @native.remove(label_values(labels))
     end
 
@@ -101,7 +101,7 @@ module Promring
     # Only for a copy that nobody has seen yet.
     def preset(labels)
       @preset_labels = labels.transform_values { |value| Metric.text(value) }.freeze
-      label_values(NO_LABELS) if @preset_labels.size == @labels.size
+      label_values(nil) if @preset_labels.size == @labels.size
       @native = @native.with(@labels.map { |label| @preset_labels[label] })
       self
     end
@@ -121,7 +121,7 @@ module Promring
 
     # A label-less metric is exposed from the start.
     def show
-      init_label_set(NO_LABELS)
+      init_label_set(nil)
     end
 
     # What the core answered, as prometheus-client has it; nil stands for nothing yet.
@@ -131,7 +131,7 @@ module Promring
 
     # The values in the order of the label names.
     def label_values(labels)
-      given = @preset_labels.merge(labels)
+      given = labels ? @preset_labels.merge(labels) : @preset_labels
       unless given.size == @labels.size && @labels.all? { |label| given.key?(label) }
         raise InvalidLabelSetError,
               "labels must have the same signature (keys given: #{given.keys} vs. keys expected: #{@labels.sort})"
@@ -194,10 +194,10 @@ module Promring
     end
 
     # @param by [Numeric] not negative
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
     # @raise [ArgumentError] for a negative amount
-    def increment(by: 1, labels: NO_LABELS)
+    def increment(by: 1, labels: nil)
       return if @native.increment(by, labels)
       raise ArgumentError, "increment must be a non-negative number" if by < 0
 
@@ -219,9 +219,9 @@ module Promring
     end
 
     # @param value [Numeric]
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
-    def set(value, labels: NO_LABELS)
+    def set(value, labels: nil)
       return if @native.set(value, labels)
       raise ArgumentError, "value must be a number" unless value.is_a?(Numeric)
 
@@ -229,16 +229,16 @@ module Promring
       nil
     end
 
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
-    def set_to_current_time(labels: NO_LABELS)
+    def set_to_current_time(labels: nil)
       set(Process.clock_gettime(Process::CLOCK_REALTIME), labels: labels)
     end
 
     # @param by [Numeric]
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
-    def increment(by: 1, labels: NO_LABELS)
+    def increment(by: 1, labels: nil)
       refuse_relative if @latest_only
       return if @native.add(by, labels)
 
@@ -247,12 +247,12 @@ module Promring
 
     # @param (see #increment)
     # @return [nil]
-    def decrement(by: 1, labels: NO_LABELS)
+    def decrement(by: 1, labels: nil)
       increment(by: -by, labels: labels)
     end
 
     # Sets it to zero.
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
     def init_label_set(labels)
       set(0, labels: labels)
@@ -309,9 +309,9 @@ module Promring
     end
 
     # @param value [Numeric]
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
-    def observe(value, labels: NO_LABELS)
+    def observe(value, labels: nil)
       return if @native.observe(value, labels)
 
       add_slowly(value, labels)
@@ -348,9 +348,9 @@ module Promring
     end
 
     # @param value [Numeric]
-    # @param labels [Hash{Symbol => Object}]
+    # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
-    def observe(value, labels: NO_LABELS)
+    def observe(value, labels: nil)
       return if @native.observe(value, labels)
 
       add_slowly(value, labels)

@@ -109,7 +109,7 @@ module Promring
       end
     end
 
-    # The calls themselves, for whatever answers to `recorder(no_prefix)`.
+    # The calls themselves, for whoever says by `use` which prefix and tags are theirs.
     module Calls
       # @param name [String, Symbol]
       # @param value [Numeric]
@@ -118,18 +118,18 @@ module Promring
       # @param no_prefix [Boolean]
       # @return [Object] nothing of use
       def increment(name, value = 1, sample_rate: nil, tags: nil, no_prefix: false)
-        to = no_prefix ? @unprefixed : @recorder
-        to.aliases.count(name, value, tags) || to.record("count", name, value, tags)
-        VOID
+        return VOID if !no_prefix && @aliases.count(name, value, tags)
+
+        record("count", name, value, tags, no_prefix)
       end
 
       # The value is set, whatever its sign.
       # @param (see #increment)
       # @return (see #increment)
       def gauge(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        to = no_prefix ? @unprefixed : @recorder
-        to.aliases.gauge(name, value, tags) || to.record("gauge", name, value, tags)
-        VOID
+        return VOID if !no_prefix && @aliases.gauge(name, value, tags)
+
+        record("gauge", name, value, tags, no_prefix)
       end
 
       # Milliseconds, or those that the block takes, also when it raises. Prometheus shows seconds.
@@ -138,18 +138,18 @@ module Promring
       def measure(name, value = nil, sample_rate: nil, tags: nil, no_prefix: false, &block)
         return timed(:measure, name, tags, no_prefix, &block) if block
 
-        to = no_prefix ? @unprefixed : @recorder
-        to.aliases.time(name, value, tags) || to.record("time", name, value, tags)
-        VOID
+        return VOID if !no_prefix && @aliases.time(name, value, tags)
+
+        record("time", name, value, tags, no_prefix)
       end
 
       # Any unit: what is given is what is observed.
       # @param (see #increment)
       # @return (see #increment)
       def histogram(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        to = no_prefix ? @unprefixed : @recorder
-        to.aliases.observe(name, value, tags) || to.record("observe", name, value, tags)
-        VOID
+        return VOID if !no_prefix && @aliases.observe(name, value, tags)
+
+        record("observe", name, value, tags, no_prefix)
       end
 
       # As {#histogram}; or the milliseconds that the block takes, also when it raises.
@@ -183,6 +183,12 @@ module Promring
       def use(prefix, default_tags)
         @recorder = Recorder.new(prefix: prefix, default_tags: default_tags)
         @unprefixed = Recorder.new(default_tags: default_tags)
+        @aliases = @recorder.aliases
+      end
+
+      def record(kind, name, value, tags, no_prefix)
+        (no_prefix ? @unprefixed : @recorder).record(kind, name, value, tags)
+        VOID
       end
 
       def timed(call, name, tags, no_prefix)
