@@ -139,7 +139,7 @@ def app_metrics() -> Iterator[Metric]:
 def foreign_metrics() -> Iterator[Metric]:
     """Yield the families that only other processes have declared."""
     for family in _native.families():
-        if family.name not in metrics.declared:
+        if family.name not in metrics.declared | metrics.contradicted:
             yield family_metric(family, as_library=True)
 
 

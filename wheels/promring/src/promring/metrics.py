@@ -28,8 +28,9 @@ _MOST_WEIGHT = 1 << 24
 
 # By everything that makes a family: what the core made of it, None if it refused.
 _families: dict[tuple[object, ...], _native.Family | None] = {}
-# Names of the families that this process has declared, those that were refused too.
+# Names of the families that this process has declared, and of those that were refused.
 declared: set[str] = set()
+contradicted: set[str] = set()
 # Every metric object that counts into the segment, and gauges that a function answers for.
 adopted: "weakref.WeakSet[Any]" = weakref.WeakSet()
 functions: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -101,7 +102,6 @@ def family_of(metric: Any) -> _native.Family | None:
     what = (metric._type, name, metric._labelnames, metric._unit, mode, buckets)
     if what in _families:
         return _families[what]
-    declared.add(name)
     family = None
     try:
         family = _native.family(
@@ -113,7 +113,9 @@ def family_of(metric: Any) -> _native.Family | None:
             mode=mode,
             buckets=buckets,
         )
+        declared.add(name)
     except _native.Error as error:
+        contradicted.add(name)
         log.warning("promring: %s; it counts in this process alone", error)
     _families[what] = family
     return family
@@ -325,6 +327,7 @@ def start_afresh() -> None:
     """Bind every metric to the segment that is configured now; for tests."""
     _families.clear()
     declared.clear()
+    contradicted.clear()
     for metric in sorted(adopted, key=lambda metric: bool(metric._labelvalues)):
         if not metric._is_parent():
             vars(metric).pop("_created", None)
