@@ -116,6 +116,7 @@ fn suspensions(operation: &Operation, world: &mut World, every: usize, tally: &m
 fn others_go_on(world: &mut World) -> Vec<String> {
     world.peer_pushes(Call::Hit, 3);
     world.peer_pushes(Call::Late, 1);
+    world.newcomer_counts();
     let mut wrong = Vec::new();
     let mut eyes = Eyes::new(world.stage);
     if !world.peer_holds_lock {

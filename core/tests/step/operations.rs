@@ -79,6 +79,19 @@ pub const ALL: &[Operation] = &[
         kill_every: 11,
     },
     Operation {
+        name: "direct observe, lock held",
+        lay: |world| world.peer_holds_lock = world.peer.lock(),
+        prepare: |_, ledger| {
+            let series = client::family(&sizes()).unwrap().series(&[]).unwrap();
+            let observe = move || count(ledger, Call::Size, || series.observe(3.0));
+            (0..=proof::RING_SLOTS).for_each(|_| observe());
+            Box::new(observe)
+        },
+        nested_every: 0,
+        suspend_every: 7,
+        kill_every: 0,
+    },
+    Operation {
         name: "drain, 1 event",
         lay: |world| world.peer_pushes(Call::Size, 1),
         prepare: round,
@@ -96,6 +109,18 @@ pub const ALL: &[Operation] = &[
         nested_every: 3,
         suspend_every: 53,
         kill_every: 67,
+    },
+    Operation {
+        name: "drain, a corrupt event",
+        lay: |world| {
+            world.peer_pushes(Call::Hit, 2);
+            assert!(world.peer.push(u32::MAX >> 1, 1.0)); // of no series: somebody scribbled
+            world.peer_pushes(Call::Size, 2);
+        },
+        prepare: round,
+        nested_every: 3,
+        suspend_every: 0,
+        kill_every: 0,
     },
     Operation {
         name: "drain, 100 events",

@@ -21,6 +21,8 @@ pub enum Call {
 }
 pub const CALLS: [Call; 4] = [Call::Hit, Call::Size, Call::Late, Call::Level];
 
+const LATE: &str = "late_total{tag=\"x\"}";
+
 /// Segments: the one that is stepped on, and copies of it.
 pub struct World {
     /// The child's; this process is worker `peer` in it, too.
@@ -133,6 +135,14 @@ impl World {
         self.count(call, n);
     }
 
+    /// Somebody begins, counts, and dies.
+    pub fn newcomer_counts(&self) {
+        let newcomer = Peer::claim(self.stage).expect("a place");
+        (0..2).for_each(|_| assert!(newcomer.push(self.id(Call::Hit), 1.0)));
+        self.count(Call::Hit, 2);
+        newcomer.die();
+    }
+
     /// A worker that counts, sets gauges, and dies.
     pub fn someone_dies(&self, events: u64) {
         let dead = Peer::claim(self.stage).expect("a place");
@@ -180,10 +190,11 @@ impl World {
         }
         image.copy_from(left);
         image.forget_pids();
-        match settled_page(image, &mut eyes) {
-            Ok(page) => self.compare(&page, 0, 0, &mut wrong),
+        let first = match settled_page(image, &mut eyes) {
+            Ok(page) => page,
             Err(error) => return vec![error],
-        }
+        };
+        self.compare(&first, 0, 0, &mut wrong);
         if !image.is_at_rest() {
             wrong.push("the lock or the redo record was left behind".into());
         }
@@ -201,7 +212,12 @@ impl World {
         }
         let page = heirs[2].settle().then(|| heirs[2].page(&mut eyes)).flatten();
         match page.map(|text| parse(&text)) {
-            Some(Ok(page)) => self.compare(&page, 9, 1, &mut wrong),
+            Some(Ok(page)) => {
+                self.compare(&page, 9, 1, &mut wrong);
+                if !first.contains_key(LATE) && page.get(LATE).is_some_and(|late| *late > 2.0) {
+                    wrong.push("a removed series came back with what it had counted".into());
+                }
+            }
             Some(Err(error)) => wrong.push(error),
             None => wrong.push("the drain lock is not to be had by an heir".into()),
         }
@@ -222,10 +238,9 @@ impl World {
             value
         };
         expect("hits_total", Call::Hit, hits, 1.0);
-        let late_name = "late_total{tag=\"x\"}";
         let not_removed_yet = self.late_before.map(|before| before + late as f64);
-        if not_removed_yet.is_none() || page.get(late_name).copied() != not_removed_yet {
-            expect(late_name, Call::Late, late, 1.0);
+        if not_removed_yet.is_none() || page.get(LATE).copied() != not_removed_yet {
+            expect(LATE, Call::Late, late, 1.0);
         }
         let count = expect("sizes_count", Call::Size, 0, 1.0);
         let sum = expect("sizes_sum", Call::Size, 0, 3.0);
@@ -243,7 +258,7 @@ impl World {
             }
         }
         for name in page.keys().filter(|name| name.starts_with("late_total")) {
-            if name != late_name {
+            if name != LATE {
                 wrong.push(format!("{name} is shown: nobody asked for it"));
             }
         }
