@@ -37,26 +37,26 @@ def adopt_orphans():
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def state_and_parent(pid):
-    """Return a process's state, a letter as ps shows it, and its parent's pid; ("Z", 0) if it has ended."""
+def state_and_parent(pid, thread=None):
+    """Return the state of a process or of one thread of it, a letter as ps shows it, and its parent's pid.
+
+    One that has ended is ("Z", 0).
+    """
+    where = f"{pid}/task/{thread}" if thread else str(pid)
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
+        state, parent = Path(f"/proc/{where}/stat").read_text().rsplit(")", 1)[1].split()[:2]
     except OSError:
         return "Z", 0
     return state, int(parent)
 
 
 def is_running(pid):
-    """Tell whether one of a process's threads is on a processor, or waits for nothing else."""
-    return any(state_and_parent(f"{pid}/task/{thread}")[0] == "R" for thread in threads(pid))
-
-
-def threads(pid):
-    """Return the ids of a process's threads; an app's code need not run on the first of them."""
+    """Tell whether a thread of a process is on a processor, or waits for nothing else."""
     try:
-        return os.listdir(f"/proc/{pid}/task")
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
-        return []
+        return False
+    return any(state_and_parent(pid, thread)[0] == "R" for thread in threads)
 
 
 def parents():

@@ -8,14 +8,14 @@
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use crate::client;
 use crate::config::Listen;
 use crate::error::Error;
-use crate::exposition::{Renderer, CONTENT_TYPE_TEXT};
-use crate::http::{self, Answer, Listener};
+use crate::exposition::{Choice, Renderer};
+use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::process;
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
@@ -24,6 +24,8 @@ use crate::sync::{AtomicRef, AtomicU64, Ordering};
 
 /// How often the aggregator drains and looks whether its master lives.
 const ROUND: Duration = Duration::from_millis(250);
+/// How often one that stands by tries for the role: between two aggregators nobody listens.
+const STANDBY: Duration = Duration::from_millis(20);
 /// An aggregator that has made no round for so long may be gone.
 const SILENCE: Duration = Duration::from_millis(750);
 /// Scrapes that come within this time of each other share one page.
@@ -39,6 +41,8 @@ const BIND_EVERY: Duration = Duration::from_secs(1);
 pub struct Page {
     /// Its `Content-Type`.
     pub content_type: &'static str,
+    /// Its `Content-Encoding`, if it has one.
+    pub content_encoding: Option<&'static str>,
     /// Its bytes.
     pub body: Vec<u8>,
 }
@@ -50,16 +54,37 @@ struct Scraper {
     renderer: Renderer,
 }
 
-static SCRAPER: Mutex<Option<Scraper>> = Mutex::new(None);
+/// Emptied in forked children: another thread may have been scraping at the fork, and its lock would
+/// never be released there.
+static SCRAPER: os::PerProcess<Mutex<Option<Scraper>>> = os::PerProcess::new();
+static FORK_HANDLER: Once = Once::new();
+
+extern "C" fn forget_scraper_in_child() {
+    SCRAPER.clear();
+}
+
+fn scraper() -> &'static Mutex<Option<Scraper>> {
+    FORK_HANDLER.call_once(|| os::on_fork_child(forget_scraper_in_child));
+    SCRAPER.get().unwrap_or_else(|| {
+        let fresh: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(None)));
+        SCRAPER.set(fresh);
+        fresh
+    })
+}
 
 /// Drains, copies and renders everything the app counts, in any process of it.
 ///
-/// `accept` is the request's `Accept` header; the text format 0.0.4 is what is spoken so far.
-pub fn scrape(_accept: &str) -> Page {
+/// `accept` is the request's `Accept` header; the page is not compressed.
+pub fn scrape(accept: &str) -> Page {
+    scrape_as(Choice::negotiate(accept, ""))
+}
+
+/// As [`scrape`], in a format that was chosen before.
+pub fn scrape_as(choice: Choice) -> Page {
     let started = os::monotonic_ns();
-    let (copied, own, peeked) = client::copy_all();
+    let mut copy = client::copy_all();
     let segment = client::segment();
-    let mut scraper = SCRAPER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
     if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
         *scraper =
             Some(Scraper { segment, reader: Reader::new(segment), renderer: Renderer::new() });
@@ -67,13 +92,21 @@ pub fn scrape(_accept: &str) -> Page {
     let mut body = Vec::new();
     if let Some(scraper) = scraper.as_mut() {
         let label = client::config().gauge_label;
-        let snapshot = scraper.reader.snapshot(&copied, own, label, peeked);
-        scraper.renderer.text(&snapshot, &mut body);
+        for tries_left in (0..3).rev() {
+            let (copied, own, peeked) = &copy;
+            let snapshot = scraper.reader.snapshot(copied, *own, label, *peeked);
+            if copied.is_current(segment) || tries_left == 0 {
+                scraper.renderer.render(&snapshot, choice, &mut body);
+                break;
+            }
+            copy = client::copy_all(); // a dead worker's gauges have moved into totals in between
+        }
     }
     let counters = &segment.header().counters;
     counters.scrapes.fetch_add(1, Ordering::Relaxed); // a count, no order
     counters.scrape_ns.fetch_add(os::monotonic_ns() - started, Ordering::Relaxed); // a count, no order
-    Page { content_type: CONTENT_TYPE_TEXT, body }
+    let (content_type, content_encoding) = (choice.content_type(), choice.content_encoding());
+    Page { content_type, content_encoding, body }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -230,7 +263,7 @@ fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
         if !needed() {
             return;
         }
-        std::thread::sleep(ROUND);
+        std::thread::sleep(STANDBY);
     }
     let Some(listener) = bind_patiently(address, needed) else { return };
     let round = || {
@@ -240,7 +273,7 @@ fn hold_role(address: &str, needed: &dyn Fn() -> bool) {
         make_round();
         ControlFlow::Continue(())
     };
-    if let Err(error) = http::serve(listener, page_cache(), ROUND, round) {
+    if let Err(error) = http::serve(listener, Limits::default(), page_cache(), ROUND, round) {
         client::log(&format!("the aggregator's listener ended: {error}"));
     }
 }
@@ -285,22 +318,21 @@ fn make_round() {
     }
 }
 
-/// Several scrapers at once cost one render.
-fn page_cache() -> impl Fn(&str) -> Answer {
-    let cached: RefCell<Option<(u64, Answer)>> = RefCell::new(None);
-    move |accept| {
+/// Several scrapers at once cost one render for each format they ask for.
+fn page_cache() -> impl Fn(&Asked) -> Answer {
+    let cached: RefCell<Vec<(Choice, u64, Answer)>> = RefCell::default();
+    move |asked| {
+        let choice = Choice::negotiate(&asked.accept, &asked.accept_encoding);
         let mut cached = cached.borrow_mut();
-        match &*cached {
-            Some((made, answer)) if os::monotonic_ns() - made < PAGE_LIFE.as_nanos() as u64 => {
-                answer.clone()
-            }
-            _ => {
-                let Page { content_type, body } = scrape(accept);
-                let answer = Answer { content_type, body: body.into() };
-                *cached = Some((os::monotonic_ns(), answer.clone()));
-                answer
-            }
+        let now = os::monotonic_ns();
+        cached.retain(|(_, made, _)| now - made < PAGE_LIFE.as_nanos() as u64);
+        if let Some((_, _, answer)) = cached.iter().find(|(known, _, _)| *known == choice) {
+            return answer.clone();
         }
+        let Page { content_type, content_encoding, body } = scrape_as(choice);
+        let answer = Answer { content_type, content_encoding, body: body.into() };
+        cached.push((choice, os::monotonic_ns(), answer.clone()));
+        answer
     }
 }
 
@@ -327,5 +359,6 @@ pub fn serve(address: &str) -> Result<(), Error> {
         make_round();
         ControlFlow::Continue(())
     };
-    http::serve(listener, page_cache(), ROUND, round).map_err(|error| refuse(error.to_string()))
+    http::serve(listener, Limits::default(), page_cache(), ROUND, round)
+        .map_err(|error| refuse(error.to_string()))
 }

@@ -18,7 +18,7 @@ use hashbrown::{Equivalent, HashMap};
 
 use crate::aggregator;
 use crate::config::Config;
-use crate::drain::{self, Copied, Drainer, Plans, Target};
+use crate::drain::{self, Copied, Drainer, Plans};
 use crate::error::Error;
 use crate::layout::*;
 use crate::os;
@@ -34,8 +34,6 @@ pub use crate::registry::{FamilySpec, GaugeMode, MetricType};
 
 /// How long a scrape, a `get` or a removal waits for the drain lock before it looks without it.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a removal goes on trying to queue its resets behind a full ring.
-const REMOVAL_PATIENCE: Duration = Duration::from_secs(1);
 /// Without a place, a claim is tried again after so many direct adds.
 const CLAIM_EVERY: u64 = 4096;
 /// With a full ring and a busy lock, the kernel is asked about the lock's holder after so many.
@@ -76,6 +74,7 @@ extern "C" fn forget_place_in_child() {
 fn forget_place() {
     PRODUCER.clear();
     OWN.clear();
+    DIRECT_ADDS.store(0, Ordering::Relaxed); // a child without a place claims one at its first increment
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -140,6 +139,14 @@ pub fn detach_for_tests() {
     CONFIG.clear();
     lock(&FAMILIES).clear();
     *lock(&DIRECT_PLANS) = None;
+}
+
+/// This process's client works on that segment from now on, as if it had attached to it.
+#[cfg(feature = "proof")]
+pub(crate) fn adopt(segment: &'static Segment) {
+    detach_for_tests();
+    FORK_HANDLER.call_once(|| os::on_fork_child(forget_place_in_child));
+    SEGMENT.set(segment);
 }
 
 pub(crate) fn segment() -> &'static Segment {
@@ -216,15 +223,11 @@ fn own() -> Option<&'static Own> {
     if let Some(own) = OWN.get() {
         return Some(own);
     }
-    let mut segment = segment();
-    if segment.is_retired() {
-        segment = attach_anew();
-    }
     let claiming = CLAIMING.try_lock().ok()?;
     if let Some(own) = OWN.get() {
         return Some(own); // another thread was quicker
     }
-    let own = Own::claim(segment, &claiming)?;
+    let own = Own::leak(claim_where_others_look(&claiming)?);
     OWN.set(own);
     drop(claiming);
     if worker::is_threaded() {
@@ -235,6 +238,23 @@ fn own() -> Option<&'static Own> {
     // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
     own.with_lock(false, Drainer::reap_dead);
     Some(own)
+}
+
+/// A place in the segment that stands under the app's name: when everybody had left the one that this
+/// process inherited, a new process may have started another.
+fn claim_where_others_look(_claiming: &MutexGuard<()>) -> Option<Worker> {
+    let mut segment = segment();
+    for _ in 0..8 {
+        if segment.is_retired() {
+            segment = attach_anew();
+        }
+        let worker = Worker::claim(segment)?;
+        if !segment.is_retired() {
+            return Some(worker); // attached and not retired: nobody retires it from now on
+        }
+        worker.leave();
+    }
+    None
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -275,9 +295,11 @@ impl ThreadPlace {
             worker::forget_mine(place.worker.place); // taken from us, or the parent's
         }
         let idle = lock(&process.idle).pop();
-        let place = idle
-            .filter(|place| place.worker.owns_place())
-            .or_else(|| Own::claim(process.worker.segment, &CLAIMING.try_lock().ok()?))?;
+        let claim = || {
+            let _claiming = CLAIMING.try_lock().ok()?;
+            Worker::claim(process.worker.segment).map(Own::leak)
+        };
+        let place = idle.filter(|place| place.worker.owns_place()).or_else(claim)?;
         self.0.set(Some((place, process)));
         Some(place)
     }
@@ -304,10 +326,9 @@ fn producer() -> Option<&'static Own> {
 }
 
 impl Own {
-    fn claim(segment: &'static Segment, _claiming: &MutexGuard<()>) -> Option<&'static Own> {
-        let worker = Worker::claim(segment)?;
+    fn leak(worker: Worker) -> &'static Own {
         let drainer = Mutex::new(Drainer::new(&worker));
-        Some(Box::leak(Box::new(Own { worker, drainer, idle: Mutex::new(Vec::new()) })))
+        Box::leak(Box::new(Own { worker, drainer, idle: Mutex::new(Vec::new()) }))
     }
 
     /// Runs `work` under the drain lock; None when it is not free.
@@ -371,25 +392,25 @@ fn push(packed: u64, value: f64) {
 #[cold]
 #[inline(never)]
 fn push_slow(packed: u64, value: f64) {
-    if !push_to_ring(packed, value, false) {
+    if !push_to_ring(packed, value) {
         add_direct(Event::unpack(packed, value));
     }
 }
 
 /// Every way into the ring but the first; false when it is full and nobody can drain it now.
-fn push_to_ring(packed: u64, value: f64, patient: bool) -> bool {
+fn push_to_ring(packed: u64, value: f64) -> bool {
     let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
     if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
         forget_place(); // taken from us: our lock was lost and nobody saw us run
     }
-    if OWN.get().is_none() && !waiting.is_multiple_of(CLAIM_EVERY) && !patient {
+    if OWN.get().is_none() && !waiting.is_multiple_of(CLAIM_EVERY) {
         return false;
     }
     let Some(own) = producer() else { return false };
     if own.worker.push(packed, value) {
         return true;
     }
-    own.self_help(patient || (waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
+    own.self_help((waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
     aggregator::look_after();
     own.worker.extend() && own.worker.push(packed, value)
 }
@@ -405,10 +426,7 @@ fn add_direct(event: Event) {
         Ok(mut plans) => plans.get_or_insert_with(Plans::default).target(segment, &event),
         Err(_) => Plans::default().target(segment, &event), // another thread is in here: do not wait
     };
-    let cell = match target {
-        Some(Target::Add(cell, kind)) => direct_cell(segment, cell).map(|at| (at, kind)),
-        Some(Target::Reset(_)) | None => None,
-    };
+    let cell = target.and_then(|target| Some((direct_cell(segment, target.cell)?, target.kind)));
     match cell {
         Some((at, kind)) => totals::add_direct(at, kind, event.value, f64::from(event.weight)),
         None => {
@@ -452,7 +470,25 @@ fn consolidated<R>(read: impl Fn(&Segment, &Totals, Option<usize>) -> R) -> R {
             read(segment, &Totals::Locked, place)
         })
     });
-    locked.unwrap_or_else(|| read(segment, &Totals::Copy(&peek(segment)), place))
+    locked.unwrap_or_else(|| {
+        until_current(segment, || {
+            let copied = peek(segment);
+            (read(segment, &Totals::Copy(&copied), place), copied)
+        })
+    })
+}
+
+/// Copies totals and reads workers' gauges until no dead worker's values have moved from the one to the
+/// other in between; three times at the most.
+fn until_current<R>(segment: &Segment, read: impl Fn() -> (R, Copied)) -> R {
+    let mut result = read();
+    for _ in 0..2 {
+        if result.1.is_current(segment) {
+            break;
+        }
+        result = read();
+    }
+    result.0
 }
 
 /// A copy of the totals made without the lock.
@@ -464,7 +500,7 @@ fn peek(segment: &Segment) -> Copied {
         }
         std::thread::sleep(Duration::from_micros(100)); // a running holder is done soon
     }
-    Copied { cells: drain::copy_cells(segment), folded: None }
+    Copied::of_cells(segment)
 }
 
 /// Everything for one exposition: drained under the lock if it can be had, else peeked.
@@ -476,7 +512,7 @@ pub(crate) fn copy_all() -> (Copied, Option<usize>, bool) {
     let locked = own.and_then(|own| {
         own.with_lock_within(LOCK_PATIENCE, |drainer| {
             drainer.drain_all();
-            Copied { cells: drain::copy_cells(segment), folded: None }
+            Copied::of_cells(segment)
         })
     });
     match locked {
@@ -642,11 +678,9 @@ impl Family {
     /// [`Error::LabelCount`] only.
     pub fn series(&'static self, label_values: &[&str]) -> Result<&'static Series, Error> {
         self.check_count(label_values)?;
-        if let Some(series) = lock(&self.series).get(&GivenValues(label_values)) {
-            if !series.is_live() {
-                self.revive(series);
-            }
-            return Ok(series);
+        let known = lock(&self.series).get(&GivenValues(label_values)).copied();
+        if let Some(series) = known {
+            return Ok(self.usable(series));
         }
         let segment = segment();
         let series = match self.place(segment, label_values) {
@@ -656,10 +690,27 @@ impl Family {
                 *lock(&self.series).entry(key).or_insert_with(|| Series::leak(self, segment, id))
             }
         };
-        if !series.is_live() {
-            self.revive(series);
+        Ok(self.usable(series))
+    }
+
+    /// The series itself, revived if it was removed. If its last life cannot be cleared away now (the
+    /// drain lock's holder is stopped), the overflow series takes the counts meanwhile.
+    fn usable(&'static self, series: &'static Series) -> &'static Series {
+        let segment = segment();
+        if series.is_live() {
+            return series;
         }
-        Ok(series)
+        if registry::is_removing(segment, series.id()) {
+            zero_hidden(&[series.id()]);
+        }
+        if registry::revive(segment, series.id()) {
+            return series;
+        }
+        let link = lock(&self.link);
+        let id = segment.family(link.id).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+        drop(link);
+        registry::revive(segment, id);
+        self.overflow_series(segment, id)
     }
 
     fn check_count(&self, label_values: &[&str]) -> Result<(), Error> {
@@ -678,17 +729,6 @@ impl Family {
 
     fn overflow_series(&'static self, segment: &'static Segment, id: u32) -> &'static Series {
         self.overflow.get_or_init(|| Series::leak(self, segment, id))
-    }
-
-    /// Brings a removed series back. If its remover died half way, what is left is reset first.
-    fn revive(&self, series: &Series) {
-        let segment = segment();
-        let id = series.id();
-        let state = segment.series(id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `hide`
-        if registry::state_of(state) == SERIES_REMOVING {
-            reset_cells(segment, id, &self.spec);
-        }
-        registry::revive(segment, id);
     }
 
     /// Hides the series of a label set in all processes; false when there is none.
@@ -725,11 +765,11 @@ impl Family {
             .into_iter()
             .filter(|(_, values, overflow)| !overflow && matches(values))
             .map(|(id, _, _)| id)
+            .filter(|id| registry::hide(segment, *id))
             .collect();
-        if !doomed.is_empty() {
-            drain_before_removal();
-        }
-        doomed.into_iter().filter(|id| remove_series(segment, *id, &self.spec)).count()
+        // Killed or refused before this, they stay hidden, and whoever revives one of them does it.
+        zero_hidden(&doomed);
+        doomed.len()
     }
 
     /// Id, label values in our order, and whether it is the overflow series, of all live series.
@@ -821,55 +861,11 @@ fn event_value(
     }
 }
 
-/// Takes in what other processes have counted so far: a reset queued afterwards then covers that too.
-fn drain_before_removal() {
-    if let Some(own) = own() {
-        own.with_lock_within(LOCK_PATIENCE, Drainer::drain_all);
+/// Clears away what hidden series have counted, if the drain lock can be had.
+fn zero_hidden(ids: &[u32]) {
+    if let Some(own) = own().filter(|_| !ids.is_empty()) {
+        own.with_lock_within(LOCK_PATIENCE, |drainer| drainer.zero_hidden(ids));
     }
-}
-
-/// Hides a series and queues the reset of its cells behind everything this process has counted.
-fn remove_series(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
-    if !registry::hide(segment, id) {
-        return false;
-    }
-    // Killed or refused in between, the series stays hidden, and its reviver resets what is left.
-    if reset_cells(segment, id, spec) {
-        registry::hidden(segment, id);
-    }
-    true
-}
-
-/// Sets a series' totals to zero by events, so that it happens exactly once and in this process's
-/// order; its direct cells at once. Gauge cells need none: their stamps go out of date.
-fn reset_cells(segment: &'static Segment, id: u32, spec: &FamilySpec) -> bool {
-    let Some(place) = SeriesPlace::of(segment, id, spec) else { return true };
-    let first = place.first_cell();
-    for cell in 0..spec.cells_per_series() as u32 {
-        if let Some(direct) = direct_cell(segment, first + cell) {
-            totals::update_direct(direct, |_| totals::Words::default());
-        }
-        let reset = ring::pack(id, RESET_WEIGHT);
-        if spec.metric_type != MetricType::Gauge && !push_patiently(reset, f64::from(cell)) {
-            return false;
-        }
-    }
-    true
-}
-
-/// For rare events that have no direct path.
-fn push_patiently(packed: u64, value: f64) -> bool {
-    if PRODUCER.get().is_some_and(|worker| worker.push(packed, value)) {
-        return true;
-    }
-    let end = os::monotonic_ns() + REMOVAL_PATIENCE.as_nanos() as u64;
-    while !push_to_ring(packed, value, true) {
-        if os::monotonic_ns() > end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    true
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -922,7 +918,7 @@ impl Series {
     #[inline]
     pub fn is_live(&self) -> bool {
         let state = self.entry.get().map_or(0, |entry| entry.state.load(Ordering::Relaxed)); // a hint, rechecked
-        registry::state_of(state) == SERIES_LIVE
+        registry::takes_counts(state)
     }
 
     /// Adds to a counter. False, and counted as refused, when the amount is negative, NaN or infinite

@@ -25,6 +25,9 @@
 //! (idempotent, so the successor may die here, too) and moves the head. All events before it were
 //! applied already, since the cells of event n are stored before the commit of event n + 1.
 //!
+//! An event of an id that nobody has registered changes no cell; the head is stored behind it at once,
+//! or the events before and after it would share an entry.
+//!
 //! Three liberties:
 //! 1. The head is stored once per batch: until then `commit` *is* the head. Hence two entries taking
 //!    turns, so that the entry of event n + 1 is never written over the one that `commit` names.
@@ -39,11 +42,16 @@
 //! then the cell's stamp is cleared, then `commit` <- 0 *before* the entry can be written again: unlike
 //! a head, a cleared stamp would not tell a later owner of the place that the record is stale.
 //!
+//! # Removing a series
+//! Its cells are set to zero under the lock, after all rings: no redo is needed, since a series that is
+//! still `REMOVING` when its remover dies is hidden, and whoever revives it sets them to zero again.
+//!
 //! # Looking without the lock
 //! [`peek`] copies totals and walks rings while the holder is stopped. It is right if neither `commit`
 //! nor the lock word nor its sequence number changed meanwhile; the committed event's words are laid
 //! over the copy, as a successor would.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::layout::*;
@@ -80,11 +88,9 @@ const FIRST_HISTOGRAM: u32 = 4;
 
 /// Which cell an event changes, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Target {
-    /// Add to the cell.
-    Add(u32, CellKind),
-    /// Set the cell to zero.
-    Reset(u32),
+pub(crate) struct Target {
+    pub cell: u32,
+    pub kind: CellKind,
 }
 
 /// Process-private knowledge of series, validated once: later scribbling over the registry cannot
@@ -105,21 +111,18 @@ impl Plans {
             Some(plan) if plan.shape != UNKNOWN => *plan,
             _ => self.look_up(segment, event.id)?,
         };
-        if !event.value.is_finite() || !event.weight.is_finite() {
+        if !event.value.is_finite() || !(0.0..f32::INFINITY).contains(&event.weight) {
             return None; // no push of ours
         }
-        if event.weight < 0.0 {
-            let within = event.value as u32;
-            return (within < self.n_cells(plan)).then(|| Target::Reset(plan.cell + within));
-        }
+        let target = |cell, kind| Some(Target { cell, kind });
         match plan.shape {
-            COUNTER => Some(Target::Add(plan.cell, CellKind::Counter)),
-            SUMMARY => Some(Target::Add(plan.cell, CellKind::Observations)),
+            COUNTER => target(plan.cell, CellKind::Counter),
+            SUMMARY => target(plan.cell, CellKind::Observations),
             NO_EVENTS => None,
             shape => {
                 let classifier = &self.classifiers[(shape - FIRST_HISTOGRAM) as usize];
                 let bucket = classifier.bucket(event.value) as u32;
-                Some(Target::Add(plan.cell + bucket, CellKind::Observations))
+                target(plan.cell + bucket, CellKind::Observations)
             }
         }
     }
@@ -132,6 +135,12 @@ impl Plans {
             return None;
         }
         Some((plan.cell, totals::whole(event.value)?))
+    }
+
+    /// The cells of a series: the first one, and how many.
+    fn cells(&mut self, segment: &Segment, id: u32) -> Option<(u32, u32)> {
+        let plan = self.look_up(segment, id)?;
+        Some((plan.cell, self.n_cells(plan)))
     }
 
     fn n_cells(&self, plan: Plan) -> u32 {
@@ -205,9 +214,8 @@ pub(crate) struct Drainer {
     /// Our word in the lock.
     word: u64,
     pub(crate) plans: Plans,
+    /// By gauge number; what is missing is looked up when a dead worker has set it.
     gauges: Vec<Option<GaugePlan>>,
-    /// Series ids below this one have been looked at for gauges.
-    gauges_seen: u32,
 }
 
 fn lock_word(place: usize, generation: u64) -> u64 {
@@ -223,7 +231,6 @@ impl Drainer {
             word: lock_word(worker.place, worker.generation()),
             plans: Plans::default(),
             gauges: Vec::new(),
-            gauges_seen: 1,
         }
     }
 
@@ -279,15 +286,27 @@ impl Drainer {
         }
     }
 
-    /// Gives the lock back.
+    /// Gives the lock back, if it is still ours: a successor who took us for dead keeps it.
     pub(crate) fn unlock(&self) {
-        self.segment.header().redo.commit.store(0, Ordering::Release); // all is in the cells and heads
-        self.segment.header().drain_lock.store(0, Ordering::Release); // partner: `try_lock`
+        let header = self.segment.header();
+        if header.drain_lock.load(Ordering::Relaxed) != self.word {
+            return; // our own word, or one that somebody else stored
+        }
+        header.redo.commit.store(0, Ordering::Release); // all is in the cells and heads
+        let lock = &header.drain_lock; // partner of the release: `try_lock`
+        let _ = lock.compare_exchange(self.word, 0, Ordering::Release, Ordering::Relaxed);
     }
 
     /// Drains this process's own ring; the lock is held.
     pub(crate) fn drain_own(&mut self) {
         self.drain_place(self.place);
+        self.note_time();
+    }
+
+    /// A segment that is drained is in use.
+    fn note_time(&self) {
+        self.segment.header().drained_ns.store(os::unix_ns(), Ordering::Relaxed);
+        // a time, no order
     }
 
     /// Drains every ring and reaps the dead; the lock is held. Returns the number of events.
@@ -297,6 +316,7 @@ impl Drainer {
         for place in 0..self.segment.n_places() {
             n += self.drain_place(place);
         }
+        self.note_time();
         self.count(|c| &c.drains, 1);
         self.count(|c| &c.drain_ns, os::monotonic_ns() - started);
         n
@@ -328,8 +348,7 @@ impl Drainer {
         let (Some(slots), Some(header)) = (segment.ring(place), segment.place(place)) else {
             return 0;
         };
-        let n_cells = segment.committed(Region::Cells) as usize / size_of::<Cell>();
-        let Some(cells) = segment.slice::<Cell>(Region::Cells, 0, n_cells) else { return 0 };
+        let cells = all_cells(segment); // a cell reserved later is reached by `apply`
         let redo = &segment.header().redo;
         let head = header.head.load(Ordering::Relaxed); // written under this lock only
         let mut position = head;
@@ -342,7 +361,7 @@ impl Drainer {
                     step(redo, FIRST_WORD, place, position, index, words);
                     cell.a.store(words.a, Ordering::Relaxed); // as in `store_cell`
                 }
-                None => self.apply(place, position, &event),
+                None => self.apply(place, position, &event, header),
             }
         }
         let n = position.wrapping_sub(head);
@@ -356,28 +375,41 @@ impl Drainer {
 
     /// One event of any kind; `position` is the one behind it.
     #[inline(never)]
-    fn apply(&mut self, place: usize, position: u64, event: &Event) {
-        match new_words(self.segment, self.plans.target(self.segment, event), event) {
-            Some((cell, index, words)) => {
-                step(&self.segment.header().redo, EVENT, place, position, index, words);
-                store_cell(cell, words);
-            }
-            None => self.count(|c| &c.corrupt_events, 1), // an id nobody registered: not a push of ours
-        }
+    fn apply(&mut self, place: usize, position: u64, event: &Event, header: &PlaceHeader) {
+        let segment = self.segment;
+        let cell = |target: Target| {
+            let offset = u64::from(target.cell) * size_of::<Cell>() as u64;
+            Some((target, segment.at::<Cell>(Region::Cells, offset)?))
+        };
+        let Some((target, cell)) = self.plans.target(segment, event).and_then(cell) else {
+            self.count(|c| &c.corrupt_events, 1); // an id nobody registered: not a push of ours
+            header.head.store(position, Ordering::Release); // partner: `Worker::pending`
+            fence(Ordering::Release); // as behind a batch: the next event may take either entry
+            return;
+        };
+        let words = target.kind.apply(Words::of(cell), event.value, f64::from(event.weight));
+        step(&segment.header().redo, EVENT, place, position, target.cell, words);
+        store_cell(cell, words);
     }
 
     /// Merges a dead worker's gauges into the totals (or drops them, in the live modes), each once.
     fn fold_gauges(&mut self, place: usize) {
-        self.learn_gauges();
-        let redo = &self.segment.header().redo;
+        let header = self.segment.header();
+        let redo = &header.redo;
+        header.folds.fetch_add(1, Ordering::Relaxed); // ordered by the stamps; partner: `Copied::is_current`
+        let mut up_to_date = false;
         for (gauge, cell) in worker::gauge_cells(self.segment, place) {
             let Some(dead) = Stamped::read(&cell.value, &cell.stamp) else { continue };
-            let Some(Some(plan)) = self.gauges.get(gauge as usize) else { continue };
+            if self.gauge(gauge).is_none() && !up_to_date {
+                self.learn_gauges();
+                up_to_date = true;
+            }
+            let Some(plan) = self.gauge(gauge) else { continue };
             if plan.mode.is_per_worker() && !plan.mode.is_live() {
                 continue; // `all` keeps a dead worker's sample until its place is taken
             }
             if let (false, Some((total, words))) =
-                (plan.mode.is_live(), fold_words(self.segment, plan, dead))
+                (plan.mode.is_live(), fold_words(self.segment, &plan, dead))
             {
                 step(redo, FOLD, place, u64::from(gauge), plan.cell, words);
                 store_cell(total, words);
@@ -388,27 +420,57 @@ impl Drainer {
         }
     }
 
+    fn gauge(&self, number: u32) -> Option<GaugePlan> {
+        self.gauges.get(number as usize).copied().flatten()
+    }
+
     /// Brings the table of gauges up to date with the registry.
-    fn learn_gauges(&mut self) {
-        let end = registry::n_series(self.segment);
-        for id in self.gauges_seen..end {
+    pub(crate) fn learn_gauges(&mut self) {
+        let mut modes: HashMap<u32, Option<GaugeMode>> = HashMap::new();
+        for id in 1..registry::n_series(self.segment) {
             let Some(entry) = self.segment.series(id) else { break };
-            let family = entry.family.load(Ordering::Relaxed); // written before the id got a gauge cell
-            let Some(spec) = registry::family_spec(self.segment, family) else { continue };
-            if spec.metric_type != MetricType::Gauge {
-                continue;
+            if entry.state.load(Ordering::Acquire) == 0 {
+                continue; // half written, perhaps; nobody has set it; partner: `registry::publish`
             }
+            let family = entry.family.load(Ordering::Relaxed); // published with `state`
+            let mode = *modes.entry(family).or_insert_with(|| {
+                let spec = registry::family_spec(self.segment, family)?;
+                (spec.metric_type == MetricType::Gauge).then_some(spec.gauge_mode)
+            });
             let gauge = entry.gauge.load(Ordering::Relaxed) as usize; // as above
-            if gauge as u64 >= self.segment.max_series() + MAX_FAMILIES as u64 {
-                continue; // scribbled
-            }
+            let Some(mode) =
+                mode.filter(|_| (gauge as u64) < series_ids(self.segment.max_series()))
+            else {
+                continue; // no gauge, or scribbled
+            };
             if self.gauges.len() <= gauge {
                 self.gauges.resize(gauge + 1, None);
             }
             let cell = entry.cell.load(Ordering::Relaxed); // as above
-            self.gauges[gauge] = Some(GaugePlan { series: id, cell, mode: spec.gauge_mode });
+            self.gauges[gauge] = Some(GaugePlan { series: id, cell, mode });
         }
-        self.gauges_seen = self.gauges_seen.max(end);
+    }
+
+    /// Sets the cells of hidden series to zero, behind everything that was counted; the lock is held.
+    pub(crate) fn zero_hidden(&mut self, ids: &[u32]) {
+        self.drain_all();
+        let cells = all_cells(self.segment);
+        let direct = self.segment.slice::<DirectCell>(Region::Direct, 0, cells.len());
+        for id in ids {
+            if !registry::is_removing(self.segment, *id) {
+                continue; // somebody else has done it
+            }
+            if let Some((first, n)) = self.plans.cells(self.segment, *id) {
+                let range = first as usize..(first + n) as usize;
+                for cell in cells.get(range.clone()).unwrap_or(&[]) {
+                    store_cell(cell, Words::default());
+                }
+                for cell in direct.and_then(|cells| cells.get(range)).unwrap_or(&[]) {
+                    totals::update_direct(cell, |_| Words::default());
+                }
+            }
+            registry::hidden(self.segment, *id);
+        }
     }
 
     fn count(&self, which: impl Fn(&Counters) -> &AtomicU64, n: u64) {
@@ -425,22 +487,10 @@ fn plus_whole(cells: &[Cell], index: u32, amount: u64) -> Option<(&Cell, u32, Wo
     Some((cell, index, Words { a, b: 0 }))
 }
 
-/// The absolute words an event leaves in its cell.
-fn new_words<'a>(
-    segment: &'a Segment,
-    target: Option<Target>,
-    event: &Event,
-) -> Option<(&'a Cell, u32, Words)> {
-    let at =
-        |index: u32| segment.at::<Cell>(Region::Cells, u64::from(index) * size_of::<Cell>() as u64);
-    match target? {
-        Target::Add(index, kind) => {
-            let cell = at(index)?;
-            let words = kind.apply(Words::of(cell), event.value, f64::from(event.weight));
-            Some((cell, index, words))
-        }
-        Target::Reset(index) => Some((at(index)?, index, Words::default())),
-    }
+/// Every cell that may be used now.
+fn all_cells(segment: &Segment) -> &[Cell] {
+    let n = segment.committed(Region::Cells) as usize / size_of::<Cell>();
+    segment.slice(Region::Cells, 0, n).unwrap_or(&[])
 }
 
 /// Writes the record of one step and commits it. `kind` is a constant at each call.
@@ -568,6 +618,22 @@ pub(crate) struct Copied {
     pub cells: Vec<Words>,
     /// A dead worker's gauge that is in its total already although its cell still shows it.
     pub folded: Option<(usize, u32)>,
+    /// Folds begun until then.
+    folds: u64,
+}
+
+impl Copied {
+    /// A copy without rings; the lock is held, or nothing better could be had.
+    pub(crate) fn of_cells(segment: &Segment) -> Copied {
+        let folds = segment.header().folds.load(Ordering::Acquire); // partner: `fold_gauges`
+        Copied { cells: copy_cells(segment), folded: None, folds }
+    }
+
+    /// Do the workers' gauge cells, read after this copy was made, still belong to it? Not if a dead
+    /// worker's values have moved from there into totals meanwhile.
+    pub(crate) fn is_current(&self, segment: &Segment) -> bool {
+        segment.header().folds.load(Ordering::Acquire) == self.folds // a cleared stamp means a fold counted
+    }
 }
 
 /// A copy of all totals, rings included, made without the lock.
@@ -585,7 +651,7 @@ pub(crate) fn peek(segment: &Segment, plans: &mut Plans) -> Option<Copied> {
     };
     let before = stamp();
     let record = read_record(segment);
-    let mut copied = Copied { cells: copy_cells(segment), folded: None };
+    let mut copied = Copied::of_cells(segment);
     let mut heads = Vec::new();
     for place in 0..segment.n_places() {
         heads.push(segment.place(place)?.head.load(Ordering::Acquire)); // partner: `drain_place`
@@ -620,8 +686,7 @@ fn lay_over(segment: &Segment, record: &Record, copied: &mut Copied, heads: &mut
     }
 }
 
-/// All totals; the lock is held, or the caller checks that nothing changed.
-pub(crate) fn copy_cells(segment: &Segment) -> Vec<Words> {
+fn copy_cells(segment: &Segment) -> Vec<Words> {
     let n = segment.used(Region::Cells) as usize / size_of::<Cell>();
     segment.slice::<Cell>(Region::Cells, 0, n).unwrap_or(&[]).iter().map(Words::of).collect()
 }
@@ -630,18 +695,9 @@ fn add_pending(segment: &Segment, plans: &mut Plans, place: usize, head: u64, co
     let Some(slots) = segment.ring(place) else { return };
     for i in 0..RING_SLOTS as u64 {
         let Some(event) = ring::peek(slots, head.wrapping_add(i)) else { return };
-        match plans.target(segment, &event) {
-            Some(Target::Add(cell, kind)) => {
-                if let Some(words) = copy.get_mut(cell as usize) {
-                    *words = kind.apply(*words, event.value, f64::from(event.weight));
-                }
-            }
-            Some(Target::Reset(cell)) => {
-                if let Some(words) = copy.get_mut(cell as usize) {
-                    *words = Words::default();
-                }
-            }
-            None => {}
+        let Some(Target { cell, kind }) = plans.target(segment, &event) else { continue };
+        if let Some(words) = copy.get_mut(cell as usize) {
+            *words = kind.apply(*words, event.value, f64::from(event.weight));
         }
     }
 }

@@ -17,28 +17,54 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, AbortHandle, LocalSet};
 
 use crate::error::Error;
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 64;
-/// Bytes of a request's head.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
-/// Time to send the head.
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// Time of a whole connection: head, render, and ten seconds for the reader.
-const CONNECTION_TIME: Duration = Duration::from_secs(15);
+/// What peers may use up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Time to send the head.
+    pub head_time: Duration,
+    /// Time of a whole connection: head, render, and the rest for the reader.
+    pub connection_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 64,
+            head_bytes: 8 * 1024,
+            head_time: Duration::from_secs(5),
+            connection_time: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What a request for the metrics says about the answer it wants.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Its `Accept` headers, joined.
+    pub accept: String,
+    /// Its `Accept-Encoding` headers, joined.
+    pub accept_encoding: String,
+}
 
 /// What the closure answers to a scrape.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Its `Content-Type`.
     pub content_type: &'static str,
+    /// Its `Content-Encoding`, if it has one.
+    pub content_encoding: Option<&'static str>,
     /// Its body.
     pub body: Bytes,
 }
@@ -114,13 +140,14 @@ fn port_holder(port: u16) -> Option<String> {
 
 /// Answers until SIGTERM comes or `round`, called at each interval, says so.
 ///
-/// `metrics` gets the request's `Accept` header.
+/// `metrics` answers a scrape; it is called on this thread, by one request at a time.
 ///
 /// # Errors
 /// When the runtime or the socket cannot be set up.
 pub fn serve(
     listener: Listener,
-    metrics: impl Fn(&str) -> Answer + 'static,
+    limits: Limits,
+    metrics: impl Fn(&Asked) -> Answer + 'static,
     interval: Duration,
     mut round: impl FnMut() -> ControlFlow<()>,
 ) -> io::Result<()> {
@@ -136,7 +163,7 @@ pub fn serve(
             terminate.recv().await;
             stopped.notify_one();
         });
-        spawn_local(accept(socket, Rc::new(metrics)));
+        spawn_local(accept(socket, limits, Rc::new(metrics)));
         loop {
             if round().is_break() || tokio::time::timeout(interval, stop.notified()).await.is_ok() {
                 return Ok(());
@@ -146,18 +173,22 @@ pub fn serve(
 }
 
 /// Takes connections for ever.
-async fn accept(socket: tokio::net::TcpListener, metrics: Rc<impl Fn(&str) -> Answer + 'static>) {
+async fn accept(
+    socket: tokio::net::TcpListener,
+    limits: Limits,
+    metrics: Rc<impl Fn(&Asked) -> Answer + 'static>,
+) {
     let crowd = Rc::new(Crowd::default());
     loop {
         match socket.accept().await {
             Ok((stream, _)) => {
-                crowd.make_room();
+                crowd.make_room(limits.connections);
                 let seat = crowd.seat();
-                let answered = converse(stream, Rc::clone(&metrics), seat.clone());
+                let answered = converse(stream, limits, Rc::clone(&metrics), seat.clone());
                 let crowd_of_task = Rc::clone(&crowd);
                 let task = spawn_local(async move {
                     // Errors and time-outs are the peer's affair: the connection just ends.
-                    let _ = tokio::time::timeout(CONNECTION_TIME, answered).await;
+                    let _ = tokio::time::timeout(limits.connection_time, answered).await;
                     crowd_of_task.leave(&seat);
                 });
                 crowd.sit_down(task.abort_handle());
@@ -196,9 +227,9 @@ impl Crowd {
     }
 
     /// Ends the oldest connection without a complete head, else the oldest of all.
-    fn make_room(&self) {
+    fn make_room(&self, most: usize) {
         let mut seats = self.seats.borrow_mut();
-        while seats.len() >= MAX_CONNECTIONS {
+        while seats.len() >= most {
             let victim =
                 seats.iter().position(|(head_arrived, _)| !head_arrived.get()).unwrap_or(0);
             if let Some((_, Some(task))) = seats.remove(victim) {
@@ -211,7 +242,8 @@ impl Crowd {
 /// One request, one response, `Connection: close`.
 fn converse(
     stream: tokio::net::TcpStream,
-    metrics: Rc<impl Fn(&str) -> Answer + 'static>,
+    limits: Limits,
+    metrics: Rc<impl Fn(&Asked) -> Answer + 'static>,
     seat: Seat,
 ) -> impl Future<Output = hyper::Result<()>> {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -222,15 +254,22 @@ fn converse(
     hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes)
         .serve_connection(TokioIo::new(stream), service)
 }
 
-fn respond(request: &Request<Incoming>, metrics: &dyn Fn(&str) -> Answer) -> Response<Full<Bytes>> {
+fn respond(
+    request: &Request<Incoming>,
+    metrics: &dyn Fn(&Asked) -> Answer,
+) -> Response<Full<Bytes>> {
     let announces_body = request.headers().contains_key(header::TRANSFER_ENCODING)
         || request.body().size_hint().upper() != Some(0);
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return plain(StatusCode::BAD_REQUEST, "send one Host header\n");
+    }
     match request.uri().path() {
         "/metrics" | "/-/healthy" | "/-/ready" if !readable => {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD here\n");
@@ -241,13 +280,26 @@ fn respond(request: &Request<Incoming>, metrics: &dyn Fn(&str) -> Answer) -> Res
             plain(StatusCode::BAD_REQUEST, "send no request body\n")
         }
         "/metrics" => {
-            let accept = request.headers().get(header::ACCEPT);
-            let answer = metrics(accept.and_then(|value| value.to_str().ok()).unwrap_or(""));
-            page(StatusCode::OK, answer.content_type, answer.body)
+            let accept = joined(request, header::ACCEPT);
+            let accept_encoding = joined(request, header::ACCEPT_ENCODING);
+            let answer = metrics(&Asked { accept, accept_encoding });
+            let mut response = page(StatusCode::OK, answer.content_type, answer.body);
+            let headers = response.headers_mut();
+            headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+            if let Some(encoding) = answer.content_encoding {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+            response
         }
         "/-/healthy" | "/-/ready" => plain(StatusCode::OK, "promring is up\n"),
         _ => plain(StatusCode::NOT_FOUND, "not found; the metrics are at /metrics\n"),
     }
+}
+
+/// A header that may be given several times, as the one it stands for; what is no text is left out.
+fn joined(request: &Request<Incoming>, name: HeaderName) -> String {
+    let values = request.headers().get_all(name);
+    values.iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",")
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {

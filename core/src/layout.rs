@@ -34,9 +34,6 @@ pub(crate) const ID_MASK: u64 = (1 << 31) - 1;
 pub(crate) const PARITY_BIT: u64 = 1 << 31;
 /// Where the weight begins in [`Slot::meta`].
 pub(crate) const WEIGHT_SHIFT: u32 = 32;
-/// The weight that turns an event into "set cell number `value` of this series to zero" (`remove`, `clear`).
-#[cfg(not(loom))]
-pub(crate) const RESET_WEIGHT: f32 = -1.0;
 
 #[cfg(not(loom))]
 pub(crate) use shared::*;
@@ -100,6 +97,20 @@ mod shared {
     /// Number of regions.
     pub(crate) const N_REGIONS: usize = 8;
 
+    impl Region {
+        /// All of them, in file order.
+        pub(crate) const ALL: [Region; N_REGIONS] = [
+            Region::Chains,
+            Region::Families,
+            Region::Series,
+            Region::Text,
+            Region::Cells,
+            Region::Direct,
+            Region::Places,
+            Region::Gauges,
+        ];
+    }
+
     /// What a successor needs to finish the event or the fold a killed drainer had begun.
     #[repr(C, align(64))]
     pub(crate) struct Redo {
@@ -152,8 +163,12 @@ mod shared {
         pub catalog_version: AtomicU64,
         /// Unix time of the aggregator's last round.
         pub aggregator_beat_ns: AtomicU64,
+        /// Unix time of the last drain.
+        pub drained_ns: AtomicU64,
+        /// Bumped before a dead worker's gauges are merged: copies of totals made before are out of date.
+        pub folds: AtomicU64,
         /// Reserved, zero.
-        pub spare: [AtomicU64; 3],
+        pub spare: AtomicU64,
 
         /// `generation : 48 | place + 1 : 16`, low bits = place; 0 = free.
         pub drain_lock: AtomicU64,
@@ -218,7 +233,7 @@ mod shared {
     pub(crate) struct FamilyEntry {
         /// Next family id + 1 of the chain, 0 = end.
         pub next: AtomicU32,
-        /// 0 until linked.
+        /// 0 until linked, and for ever when the race to be linked was lost.
         pub state: AtomicU32,
         /// Word offset of its text record.
         pub text: AtomicU32,
@@ -239,7 +254,7 @@ mod shared {
         pub next: AtomicU32,
         /// Family id.
         pub family: AtomicU32,
-        /// `generation : 30 | SERIES_* : 2`, low bits = the word.
+        /// `generation : 29 | SERIES_ANNOUNCED : 1 | SERIES_* : 2`, low bits = the word.
         pub state: AtomicU32,
         /// Index of its first cell.
         pub cell: AtomicU32,
@@ -253,10 +268,12 @@ mod shared {
 
     /// Exposed; 0 while not linked yet, or when the race to be linked was lost.
     pub(crate) const SERIES_LIVE: u32 = 1;
-    /// Hidden; its cells are being set to zero.
+    /// Hidden; its cells are to be set to zero.
     pub(crate) const SERIES_REMOVING: u32 = 2;
-    /// Hidden.
+    /// Hidden, its cells are zero.
     pub(crate) const SERIES_REMOVED: u32 = 3;
+    /// Cached catalogs have been told that it lives; until then nobody may count in it.
+    pub(crate) const SERIES_ANNOUNCED: u32 = 4;
 
     /// A total. Counter `{whole: u64, fraction: f64}`; histogram bucket and summary
     /// `{count: f64, sum: f64}`; gauge `{value: f64, stamp: u64}` of the dead (folded) workers.
@@ -318,9 +335,16 @@ mod shared {
     /// Bytes of the ring at the end of a place.
     pub(crate) const RING_BYTES: u64 = (RING_SLOTS * size_of::<Slot>()) as u64;
 
-    /// Gauge chunks a place can point to when the app may have `max_series` series.
+    /// Series ids there can be when the app may have `max_series` series: each family's overflow
+    /// series comes on top of the cap, and so do losers of races.
+    pub(crate) const fn series_ids(max_series: u64) -> u64 {
+        let series = if max_series < 1024 { 1024 } else { max_series };
+        series + series / 8 + MAX_FAMILIES as u64 + 64
+    }
+
+    /// Gauge chunks a place can point to: each series may be a gauge.
     pub(crate) const fn gauge_chunks(max_series: u64) -> u64 {
-        max_series.div_ceil(GAUGE_CHUNK as u64)
+        series_ids(max_series).div_ceil(GAUGE_CHUNK as u64)
     }
 
     /// Bytes from one place to the next.
@@ -402,8 +426,8 @@ mod tests {
         let types = [
             fields!(RegionHeader: base max_bytes committed next),
             fields!(Header: magic layout_version layout_hash file_bytes created_ns instance max_series
-                max_series_per_family state n_places n_gauges catalog_version aggregator_beat_ns spare
-                drain_lock drain_seq _pad redo regions counters family_chains),
+                max_series_per_family state n_places n_gauges catalog_version aggregator_beat_ns
+                drained_ns folds spare drain_lock drain_seq _pad redo regions counters family_chains),
             fields!(Redo: commit _pad entry),
             fields!(RedoEntry: cell a b),
             fields!(FamilyEntry: next state text n_series overflow overflowed spare),

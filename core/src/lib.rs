@@ -77,6 +77,10 @@ mod worker;
 #[cfg(not(loom))]
 pub mod aggregator;
 
+#[cfg(all(feature = "proof", not(loom)))]
+#[doc(hidden)]
+pub mod proof;
+
 /// The version of promring: crate, gem and wheel carry the same.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

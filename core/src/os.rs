@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use crate::sync::AtomicRef;
+use crate::sync::{AtomicI32, AtomicRef, Ordering};
 
 // ---------------------------------------------------------------------------------------------
 // One value per process, gone in a forked child
@@ -89,31 +90,80 @@ fn cast_handler(handler: extern "C" fn()) -> unsafe extern "C" fn() {
 }
 
 // ---------------------------------------------------------------------------------------------
+// Files that stay open
+
+/// A file that this process needs for the rest of its life.
+///
+/// An app may close all descriptors (daemonising) and put a file of its own under our number. So the
+/// number is checked before each use, and the file opened anew if it has a name. A descriptor of
+/// ours is never closed: that would drop this process's locks on the file.
+#[derive(Debug)]
+pub(crate) struct KeptFile {
+    fd: AtomicI32,
+    inode: (u64, u64),
+    name: Option<PathBuf>,
+}
+
+impl KeptFile {
+    /// Keeps an open file; `name` is where it can be found again.
+    pub(crate) fn new(file: File, name: Option<&Path>) -> io::Result<KeptFile> {
+        let inode = inode_of(file.as_raw_fd())?;
+        let fd = AtomicI32::new(file.as_raw_fd());
+        std::mem::forget(file); // see above
+        Ok(KeptFile { fd, inode, name: name.map(Path::to_path_buf) })
+    }
+
+    /// Its descriptor: certainly this file's.
+    pub(crate) fn descriptor(&self) -> io::Result<RawFd> {
+        let fd = self.fd.load(Ordering::Relaxed); // a number, nothing else to order
+        if inode_of(fd).is_ok_and(|inode| inode == self.inode) {
+            return Ok(fd);
+        }
+        let lost = || io::Error::other("the app closed our descriptor, and the file is gone");
+        let name = self.name.as_ref().ok_or_else(lost)?;
+        let again = open_nofollow(name, false)?;
+        if inode_of(again.as_raw_fd())? != self.inode {
+            return Err(lost()); // another file: closing it drops no lock of ours
+        }
+        let fd = again.as_raw_fd();
+        std::mem::forget(again);
+        self.fd.store(fd, Ordering::Relaxed); // as above
+        Ok(fd)
+    }
+}
+
+/// Opens a file read-write, never through a symbolic link; `create` makes it (0600) if it is missing.
+pub(crate) fn open_nofollow(path: &Path, create: bool) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .open(path)
+}
+
+// ---------------------------------------------------------------------------------------------
 // Byte locks
 
 /// A file whose bytes are locks: the kernel's word on who lives.
 ///
 /// `fcntl` record locks belong to a process, are freed at its death (zombies included), are not
 /// inherited by children, and are right across pid namespaces. Closing *any* descriptor of the same
-/// file drops all of a process's locks, so the descriptor is opened once and never closed.
+/// file drops all of a process's locks: hence a [`KeptFile`].
 #[derive(Debug)]
-pub(crate) struct LockFile {
-    fd: RawFd,
-    inode: (u64, u64),
-}
+pub(crate) struct LockFile(KeptFile);
 
 impl LockFile {
     /// Takes the file over for the rest of the process's life.
-    pub(crate) fn new(file: File) -> io::Result<LockFile> {
-        let inode = inode_of(file.as_raw_fd())?;
-        let fd = file.as_raw_fd();
-        std::mem::forget(file); // closing it would drop our locks
-        Ok(LockFile { fd, inode })
+    pub(crate) fn new(file: File, name: Option<&Path>) -> io::Result<LockFile> {
+        KeptFile::new(file, name).map(LockFile)
     }
 
     /// Its number, for whoever closes all others.
-    pub(crate) fn descriptor(&self) -> RawFd {
-        self.fd
+    pub(crate) fn descriptor(&self) -> io::Result<RawFd> {
+        self.0.descriptor()
     }
 
     /// Takes byte `at` for this process; false when another one has it.
@@ -133,10 +183,10 @@ impl LockFile {
 
     /// Does *another* process hold byte `at`? Its pid in our namespace, 0 when it has none there.
     pub(crate) fn holder(&self, at: u64) -> io::Result<Option<u32>> {
-        self.check_descriptor()?;
+        let fd = self.descriptor()?;
         let mut lock = record(at, libc::F_WRLCK);
         // SAFETY: F_GETLK wants a pointer to a valid flock, which it fills.
-        if unsafe { libc::fcntl(self.fd, libc::F_GETLK, &raw mut lock) } == -1 {
+        if unsafe { libc::fcntl(fd, libc::F_GETLK, &raw mut lock) } == -1 {
             return Err(io::Error::last_os_error());
         }
         let held = i32::from(lock.l_type) != libc::F_UNLCK;
@@ -144,25 +194,16 @@ impl LockFile {
     }
 
     fn set(&self, at: u64, kind: i32) -> io::Result<bool> {
-        self.check_descriptor()?;
+        let fd = self.descriptor()?;
         let lock = record(at, kind);
         // SAFETY: F_SETLK wants a pointer to a valid flock and never waits.
-        if unsafe { libc::fcntl(self.fd, libc::F_SETLK, &raw const lock) } != -1 {
+        if unsafe { libc::fcntl(fd, libc::F_SETLK, &raw const lock) } != -1 {
             return Ok(true);
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::EAGAIN | libc::EACCES) => Ok(false),
             _ => Err(error),
-        }
-    }
-
-    /// An app that closes all descriptors may have put a file of its own under our number.
-    fn check_descriptor(&self) -> io::Result<()> {
-        if inode_of(self.fd)? == self.inode {
-            Ok(())
-        } else {
-            Err(io::Error::other("the lock file's descriptor was closed by the app"))
         }
     }
 }
@@ -209,8 +250,8 @@ pub(crate) struct FileFacts {
 }
 
 /// Looks at an open file.
-pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
-    let stat = stat_fd(file.as_raw_fd())?;
+pub(crate) fn facts(fd: RawFd) -> io::Result<FileFacts> {
+    let stat = stat_fd(fd)?;
     Ok(FileFacts {
         uid: stat.st_uid,
         bytes: stat.st_size as u64,
@@ -221,10 +262,10 @@ pub(crate) fn facts(file: &File) -> io::Result<FileFacts> {
 
 /// Reserves the pages of `[from, from + bytes)`: afterwards writing there cannot meet a full file
 /// system (SIGBUS). ENOSPC says that it is full.
-pub(crate) fn reserve(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+pub(crate) fn reserve(fd: RawFd, from: u64, bytes: u64) -> io::Result<()> {
     loop {
         // SAFETY: no memory is touched; a bad descriptor or range is an error.
-        let failed = unsafe { libc::posix_fallocate(file.as_raw_fd(), from as i64, bytes as i64) };
+        let failed = unsafe { libc::posix_fallocate(fd, from as i64, bytes as i64) };
         match failed {
             0 => return Ok(()),
             libc::EINTR => {}

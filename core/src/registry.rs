@@ -20,6 +20,13 @@ pub const MAX_LABEL_VALUE_BYTES: usize = 1024;
 pub const MAX_LABELS: usize = 64;
 /// Most finite buckets of a histogram.
 pub const MAX_BUCKETS: usize = 1024;
+/// Longest help text, bytes; the rest is cut off.
+const MAX_HELP_BYTES: usize = 16 * 1024;
+/// Longest record of a family: a longer one is damage.
+const MAX_FAMILY_BYTES: usize =
+    (MAX_LABELS + 2) * (MAX_NAME_BYTES + 4) + MAX_HELP_BYTES + 8 * MAX_BUCKETS + 64;
+/// Longest record of a label set.
+const MAX_LABELS_BYTES: usize = 4 + MAX_LABELS * (MAX_LABEL_VALUE_BYTES + 2);
 
 /// What a metric family is, as Prometheus defines it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -244,8 +251,8 @@ impl FamilySpec {
         put_text(&mut bytes, &self.name);
         bytes.push(self.metric_type as u8);
         bytes.push(self.gauge_mode as u8);
-        put_text(&mut bytes, &self.help);
-        put_text(&mut bytes, &self.unit);
+        put_text(&mut bytes, cut(&self.help, MAX_HELP_BYTES));
+        put_text(&mut bytes, cut(&self.unit, MAX_NAME_BYTES));
         bytes.extend((self.label_names.len() as u32).to_le_bytes());
         for label in &self.label_names {
             put_text(&mut bytes, label);
@@ -286,6 +293,12 @@ fn bad_name(name: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The beginning of a text, whole characters only.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
@@ -333,9 +346,25 @@ fn segment_hash(segment: &Segment, bytes: &[u8]) -> u64 {
 pub(crate) fn family_spec(segment: &Segment, id: u32) -> Option<FamilySpec> {
     let entry = segment.family(id)?;
     if entry.state.load(Ordering::Acquire) == 0 {
-        return None; // partner: `add_family`
+        return None; // partner: `publish_family`
     }
-    FamilySpec::decode(&segment.read_text(entry.text.load(Ordering::Relaxed))?) // written once before linked
+    spec_of(segment, entry)
+}
+
+/// The spec in an entry that was found by its link, published or not.
+fn spec_of(segment: &Segment, entry: &FamilyEntry) -> Option<FamilySpec> {
+    let text = entry.text.load(Ordering::Relaxed); // written once before linked
+    FamilySpec::decode(&segment.read_text(text, MAX_FAMILY_BYTES)?)
+}
+
+/// A linked family is exposed; an entry that lost the race to be linked never is, and whoever finds
+/// one whose writer died in between does it for him.
+fn publish_family(segment: &Segment, id: u32) {
+    let Some(entry) = segment.family(id) else { return };
+    if entry.state.load(Ordering::Relaxed) == 0 {
+        entry.state.store(1, Ordering::Release); // partner: `family_spec`; any number of times is fine
+        catalog_changed(segment);
+    }
 }
 
 /// Number of family ids handed out; 0 is none.
@@ -370,6 +399,7 @@ pub(crate) fn find_or_add_family(
     loop {
         let head = chain.load(Ordering::Acquire); // partner: the exchange below
         if let Some((id, theirs)) = find_family(segment, head, seen, &spec.name) {
+            publish_family(segment, id);
             return if spec.agrees_with(&theirs) {
                 Ok((id, theirs))
             } else {
@@ -384,7 +414,7 @@ pub(crate) fn find_or_add_family(
         let entry = segment.family(id).ok_or_else(|| no_room(spec))?;
         entry.next.store(head, Ordering::Relaxed); // published by the exchange
         if chain.compare_exchange(head, id + 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            catalog_changed(segment);
+            publish_family(segment, id);
             return Ok((id, spec.clone()));
         }
     }
@@ -398,7 +428,7 @@ fn find_family(segment: &Segment, head: u32, stop: u32, name: &str) -> Option<(u
             return None;
         }
         let entry = segment.family(at - 1)?;
-        if let Some(spec) = family_spec(segment, at - 1).filter(|spec| spec.name == name) {
+        if let Some(spec) = spec_of(segment, entry).filter(|spec| spec.name == name) {
             return Some((at - 1, spec));
         }
         at = entry.next.load(Ordering::Relaxed); // written before the entry was linked
@@ -414,9 +444,8 @@ fn write_family(segment: &Segment, spec: &FamilySpec) -> Result<u32, Full> {
     // The overflow series exists from the start: a full segment must still have it.
     let overflow = write_series(segment, id, spec, 0)?;
     let entry = segment.family(id).ok_or(Full)?;
-    entry.text.store(text, Ordering::Relaxed); // published with `state`
-    entry.overflow.store(overflow, Ordering::Relaxed); // published with `state`
-    entry.state.store(1, Ordering::Release); // partner: `family_spec`
+    entry.text.store(text, Ordering::Relaxed); // published by the link
+    entry.overflow.store(overflow, Ordering::Relaxed); // published by the link
     Ok(id)
 }
 
@@ -461,13 +490,20 @@ pub(crate) fn state_of(word: u32) -> u32 {
 
 /// The generation of a state word: how often the series was revived.
 pub(crate) fn generation_of(word: u32) -> u32 {
-    word >> 2
+    word >> 3
+}
+
+/// May one count in a series with that state word?
+#[inline]
+pub(crate) fn takes_counts(word: u32) -> bool {
+    const WHOLE: u32 = SERIES_ANNOUNCED | 3;
+    word & WHOLE == SERIES_ANNOUNCED | SERIES_LIVE
 }
 
 /// The word after this one: another state, and the next generation when it comes (back) to life.
 pub(crate) fn next_state(word: u32, state: u32) -> u32 {
     let generation = generation_of(word).wrapping_add(u32::from(state == SERIES_LIVE));
-    (generation << 2) | state
+    (generation << 3) | state
 }
 
 /// The series of a label set (values in the family's own order), added now if it is new.
@@ -509,6 +545,9 @@ fn insert_series(
     loop {
         let head = chain.load(Ordering::Acquire); // partner: the exchange below
         if let Some(id) = find_series(segment, head, seen, hash, bytes) {
+            if mine.is_some() {
+                count_out(segment, family); // somebody was quicker: what we had written stays unused
+            }
             publish(segment, id);
             return Ok(id);
         }
@@ -535,8 +574,18 @@ fn publish(segment: &Segment, id: u32) {
     let Some(entry) = segment.series(id) else { return };
     let live = next_state(0, SERIES_LIVE);
     // Release: the entry's fields come before it; partner: the acquire load of `state` in readers.
-    if entry.state.compare_exchange(0, live, Ordering::Release, Ordering::Relaxed).is_ok() {
+    let _ = entry.state.compare_exchange(0, live, Ordering::Release, Ordering::Relaxed);
+    announce(segment, entry);
+}
+
+/// Tells cached catalogs that a series lives, and only then marks it as usable: were the telling lost
+/// with its process, others would count where no scrape looks. Telling twice is harmless.
+fn announce(segment: &Segment, entry: &SeriesEntry) {
+    let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
+    if state_of(word) == SERIES_LIVE && !takes_counts(word) {
         catalog_changed(segment);
+        let usable = word | SERIES_ANNOUNCED;
+        let _ = entry.state.compare_exchange(word, usable, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -606,7 +655,7 @@ fn encode_labels(family: u32, label_values: &[&str]) -> Vec<u8> {
 
 /// The label values of a series, in the family's own order; None when damaged.
 pub(crate) fn label_values(segment: &Segment, entry: &SeriesEntry) -> Option<Vec<String>> {
-    let bytes = segment.read_text(entry.text.load(Ordering::Relaxed))?; // written before linked
+    let bytes = segment.read_text(entry.text.load(Ordering::Relaxed), MAX_LABELS_BYTES)?; // written before linked
     let mut rest = bytes.get(4..)?;
     let mut values = Vec::new();
     while !rest.is_empty() {
@@ -616,28 +665,31 @@ pub(crate) fn label_values(segment: &Segment, entry: &SeriesEntry) -> Option<Vec
     Some(values)
 }
 
-/// Brings a hidden series back to life as a new generation; true if this call did it.
+/// Brings a hidden series back to life as a new generation. False when it cannot be used yet: what
+/// its last life has counted must be set to zero first.
 pub(crate) fn revive(segment: &Segment, id: u32) -> bool {
     let Some(entry) = segment.series(id) else { return false };
     let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
-    if state_of(word) == SERIES_LIVE {
+    if state_of(word) == SERIES_REMOVING {
         return false;
+    }
+    if state_of(word) == SERIES_LIVE {
+        announce(segment, entry);
+        return true;
     }
     entry.created_ns.store(os::unix_ns(), Ordering::Relaxed); // ordered by the exchange
     let live = next_state(word, SERIES_LIVE);
-    let done =
-        entry.state.compare_exchange(word, live, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-    if done {
+    if entry.state.compare_exchange(word, live, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
         let family = entry.family.load(Ordering::Relaxed); // written once
         if let Some(family) = segment.family(family) {
             family.n_series.fetch_add(1, Ordering::Relaxed); // a count, no order
         }
-        catalog_changed(segment);
     }
-    done
+    announce(segment, entry); // ours, or that of whoever was quicker
+    true
 }
 
-/// Hides a live series; true if this call did it. Its cells are then to be reset, then [`hidden`].
+/// Hides a live series; true if this call did it. Its cells are then to be set to zero, then [`hidden`].
 pub(crate) fn hide(segment: &Segment, id: u32) -> bool {
     let Some(entry) = segment.series(id) else { return false };
     let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
@@ -654,7 +706,13 @@ pub(crate) fn hide(segment: &Segment, id: u32) -> bool {
     done
 }
 
-/// The cells of a series being removed have been reset.
+/// Has it been hidden, with cells that are not zero yet?
+pub(crate) fn is_removing(segment: &Segment, id: u32) -> bool {
+    let word = segment.series(id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `hide`
+    state_of(word) == SERIES_REMOVING
+}
+
+/// The cells of a series being removed are zero.
 pub(crate) fn hidden(segment: &Segment, id: u32) {
     let Some(entry) = segment.series(id) else { return };
     let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`

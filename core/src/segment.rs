@@ -19,15 +19,15 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::layout::*;
-use crate::os::{self, LockFile};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::os::{self, open_nofollow, KeptFile, LockFile};
+use crate::sync::{fence, AtomicU32, AtomicU64, Ordering};
 
 /// Lock byte: held while the file is looked at, created or replaced.
 const LOCK_START: u64 = 0;
 /// Lock byte: the aggregator's role.
 pub(crate) const LOCK_ROLE: u64 = 1;
 /// Lock byte: shared by every process that is attached.
-const LOCK_ATTACHED: u64 = 2;
+pub(crate) const LOCK_ATTACHED: u64 = 2;
 /// Lock byte of place 0; place i has `LOCK_PLACES + i`.
 pub(crate) const LOCK_PLACES: u64 = 16;
 
@@ -43,6 +43,16 @@ pub(crate) enum Carrier {
     Inherited,
     /// This process alone.
     Private,
+}
+
+impl Carrier {
+    /// The data file, if it has a name.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Carrier::Named(path) => Some(path),
+            Carrier::Inherited | Carrier::Private => None,
+        }
+    }
 }
 
 /// How large a new segment is.
@@ -66,7 +76,7 @@ struct Bounds {
 pub(crate) struct Segment {
     memory: NonNull<u8>,
     bytes: u64,
-    file: Option<File>,
+    file: Option<KeptFile>,
     locks: Option<LockFile>,
     carrier: Carrier,
     bounds: [Bounds; N_REGIONS],
@@ -124,7 +134,7 @@ impl Segment {
         let lock_path = with_suffix(&data, ".lock");
         let lock_file = open_nofollow(&lock_path, true).map_err(from_io)?;
         check_owner(&lock_file, &lock_path)?;
-        let locks = LockFile::new(lock_file).map_err(from_io)?;
+        let locks = LockFile::new(lock_file, Some(&lock_path)).map_err(from_io)?;
         wait_for(&locks, LOCK_START).map_err(from_io)?;
         let opened = Self::open_started(&data, &locks, caps, adopt_seconds);
         let attached = opened.and_then(|segment| {
@@ -153,19 +163,30 @@ impl Segment {
             Ok(file) => {
                 check_owner(&file, data)?;
                 let old = Self::attach(file, Carrier::Named(data.to_path_buf()))?;
-                let in_use = locks.holder(LOCK_ATTACHED).map_err(from_io)?.is_some();
-                if in_use || old.idle_seconds() < adopt {
-                    return Ok(old);
+                if old.idle_seconds() >= adopt && old.retire(locks).map_err(from_io)? {
+                    std::fs::remove_file(data).map_err(from_io)?;
+                    return Self::create_named(data, caps).map_err(from_io);
                 }
-                old.header().state.store(SEGMENT_RETIRED, Ordering::Release); // partner: `is_retired`
-                std::fs::remove_file(data).map_err(from_io)?;
-                Self::create_named(data, caps).map_err(from_io)
+                old.header().state.store(SEGMENT_READY, Ordering::Release); // somebody may have died while he retired it
+                Ok(old)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Self::create_named(data, caps).map_err(from_io)
             }
             Err(error) => Err(from_io(error)),
         }
+    }
+
+    /// Says that a successor will stand under the name, if nobody is attached. A forked child of an app
+    /// that has ended may claim a place at this very moment: it first attaches and then looks at
+    /// `state`, here it is the other way round, so one of the two sees the other.
+    fn retire(&self, locks: &LockFile) -> io::Result<bool> {
+        if locks.holder(LOCK_ATTACHED)?.is_some() {
+            return Ok(false);
+        }
+        self.header().state.store(SEGMENT_RETIRED, Ordering::Release); // partner: `is_retired`
+        fence(Ordering::SeqCst); // partner: the fence in `share_attachment`
+        Ok(locks.holder(LOCK_ATTACHED)?.is_none())
     }
 
     /// Attaches read-write to an existing named segment, never creating or replacing it: for `dump`
@@ -182,7 +203,7 @@ impl Segment {
         let lock_path = with_suffix(data, ".lock");
         let lock_file = open_nofollow(&lock_path, true).map_err(from_io)?;
         check_owner(&lock_file, &lock_path)?;
-        segment.locks = Some(LockFile::new(lock_file).map_err(from_io)?);
+        segment.locks = Some(LockFile::new(lock_file, Some(&lock_path)).map_err(from_io)?);
         Ok(segment)
     }
 
@@ -223,7 +244,7 @@ impl Segment {
     /// Memory without a name, shared with the forks of this process.
     pub(crate) fn inherited(caps: Caps) -> io::Result<Segment> {
         let mut segment = Self::create(os::memory_file("promring")?, caps, Carrier::Inherited)?;
-        segment.locks = Some(LockFile::new(os::memory_file("promring.lock")?)?);
+        segment.locks = Some(LockFile::new(os::memory_file("promring.lock")?, None)?);
         Ok(segment)
     }
 
@@ -241,8 +262,9 @@ impl Segment {
         let plan = plan_regions(caps);
         let bytes = file_bytes(&plan);
         file.set_len(bytes)?;
-        os::reserve(&file, 0, PAGE)?;
+        os::reserve(file.as_raw_fd(), 0, PAGE)?;
         let memory = map(bytes, Some(&file))?;
+        let file = KeptFile::new(file, carrier.path())?;
         let segment = Self::assemble(memory, bytes, Some(file), plan, caps, carrier);
         segment.initialise(&plan, caps)?;
         Ok(segment)
@@ -251,7 +273,7 @@ impl Segment {
     fn assemble(
         memory: NonNull<u8>,
         bytes: u64,
-        file: Option<File>,
+        file: Option<KeptFile>,
         bounds: [Bounds; N_REGIONS],
         caps: Caps,
         carrier: Carrier,
@@ -290,10 +312,7 @@ impl Segment {
 
     /// Maps an existing file after checking that it is one of ours.
     fn attach(file: File, carrier: Carrier) -> Result<Segment, Error> {
-        let path = match &carrier {
-            Carrier::Named(path) => path.display().to_string(),
-            _ => "(memory)".into(),
-        };
+        let path = carrier.path().map_or("(memory)".into(), |path| path.display().to_string());
         let refuse = |cause: String| {
             Error::Segment {
             path: path.clone(),
@@ -301,7 +320,7 @@ impl Segment {
             remedy: "it was left untouched: move it away or delete it, or set PROMRING_SEGMENT to another path".into(),
         }
         };
-        let facts = os::facts(&file).map_err(|e| refuse(e.to_string()))?;
+        let facts = os::facts(file.as_raw_fd()).map_err(|e| refuse(e.to_string()))?;
         if facts.bytes < PAGE {
             return Err(refuse(format!(
                 "has {} bytes, too short for a promring segment",
@@ -311,6 +330,7 @@ impl Segment {
         let memory = map(facts.bytes, Some(&file)).map_err(|e| refuse(e.to_string()))?;
         let none = [Bounds { base: 0, max_bytes: 0 }; N_REGIONS];
         let caps = Caps { max_series: 0, max_series_per_family: 0 };
+        let file = KeptFile::new(file, carrier.path()).map_err(|e| refuse(e.to_string()))?;
         let mut segment = Self::assemble(memory, facts.bytes, Some(file), none, caps, carrier);
         segment.validate().map_err(refuse)?;
         Ok(segment)
@@ -375,8 +395,8 @@ impl Segment {
 
     /// Descriptors that a process needs to go on using it.
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
-        let data = self.file.iter().map(AsRawFd::as_raw_fd);
-        data.chain(self.locks.iter().map(LockFile::descriptor)).collect()
+        let data = self.file.iter().map(KeptFile::descriptor);
+        data.chain(self.locks.iter().map(LockFile::descriptor)).flatten().collect()
     }
 
     /// Says "I am attached" for this process; each forked child says it anew.
@@ -384,18 +404,20 @@ impl Segment {
         if let Some(locks) = &self.locks {
             let _ = locks.try_share(LOCK_ATTACHED); // without it the segment may count as abandoned
         }
+        fence(Ordering::SeqCst); // `is_retired` is asked after it; partner: the fence in `retire`
     }
 
     /// A successor stands under our name.
     pub(crate) fn is_retired(&self) -> bool {
-        // partner: the release store in `open_started`
+        // partner: the release store in `retire`
         self.header().state.load(Ordering::Acquire) == SEGMENT_RETIRED
     }
 
     /// Is the file still there, whole, under its name? None when it has no name.
     pub(crate) fn damage(&self) -> Option<String> {
         let (Carrier::Named(path), Some(file)) = (&self.carrier, &self.file) else { return None };
-        match (os::facts(file), std::fs::symlink_metadata(path)) {
+        let facts = file.descriptor().and_then(os::facts);
+        match (facts, std::fs::symlink_metadata(path)) {
             (Ok(facts), _) if facts.bytes < self.bytes => {
                 Some(format!("segment {} was truncated to {} bytes", path.display(), facts.bytes))
             }
@@ -407,11 +429,11 @@ impl Segment {
         }
     }
 
-    /// Seconds since anybody drained it.
+    /// Seconds since anybody was seen to use it.
     fn idle_seconds(&self) -> u64 {
         let header = self.header();
-        let last = header.aggregator_beat_ns.load(Ordering::Relaxed);
-        let last = last.max(header.created_ns.load(Ordering::Relaxed));
+        let signs = [&header.aggregator_beat_ns, &header.drained_ns, &header.created_ns];
+        let last = signs.map(|word| word.load(Ordering::Relaxed)).into_iter().max().unwrap_or(0); // times, no order
         os::unix_ns().saturating_sub(last) / 1_000_000_000
     }
 
@@ -449,17 +471,7 @@ impl Segment {
 
     /// Memory that the segment really takes: reserved pages.
     pub(crate) fn reserved_bytes(&self) -> u64 {
-        let regions = [
-            Region::Chains,
-            Region::Families,
-            Region::Series,
-            Region::Text,
-            Region::Cells,
-            Region::Direct,
-            Region::Places,
-            Region::Gauges,
-        ];
-        PAGE + regions.iter().map(|&region| self.committed(region)).sum::<u64>()
+        PAGE + Region::ALL.iter().map(|&region| self.committed(region)).sum::<u64>()
     }
 
     /// The `T` at `offset` of a region.
@@ -479,7 +491,7 @@ impl Segment {
         let start = self.bounds[region as usize].base + offset;
         // SAFETY: the region's bounds lie inside the mapping (validated), `offset + bytes` inside the
         // region's reserved part; region bases are page aligned and `offset` is aligned to T; T is
-        // Shared, so any bytes and any concurrent writer are fine. The mapping is never unmapped.
+        // Shared, so any bytes and any concurrent writer are fine. Unmapped at drop only.
         Some(unsafe {
             std::slice::from_raw_parts(self.memory.as_ptr().add(start as usize).cast::<T>(), n)
         })
@@ -582,7 +594,10 @@ impl Segment {
         }
         let target = end.div_ceil(GROW_STEP).saturating_mul(GROW_STEP).min(bounds.max_bytes);
         if let Some(file) = &self.file {
-            os::reserve(file, bounds.base + committed, target - committed).map_err(|_| Full)?;
+            let reserved = file
+                .descriptor()
+                .and_then(|fd| os::reserve(fd, bounds.base + committed, target - committed));
+            reserved.map_err(|_| Full)?;
         }
         // Two processes may grow at once: reserving twice is harmless, the larger bound stays.
         let header = &self.header().regions[region as usize];
@@ -615,10 +630,13 @@ impl Segment {
             })
     }
 
-    /// A copy of the record at that word offset; None when it lies outside.
-    pub(crate) fn read_text(&self, at: u32) -> Option<Vec<u8>> {
+    /// A copy of the record at that word offset; None when it lies outside or is longer than `most`.
+    pub(crate) fn read_text(&self, at: u32, most: usize) -> Option<Vec<u8>> {
         let head = self.at::<AtomicU64>(Region::Text, u64::from(at) * 8)?;
         let bytes = (head.load(Ordering::Relaxed) & u64::from(u32::MAX)) as usize; // ordered by the link's acquire
+        if bytes > most {
+            return None;
+        }
         let record =
             self.slice::<AtomicU64>(Region::Text, u64::from(at) * 8 + 8, bytes.div_ceil(8))?;
         let mut copy = Vec::with_capacity(record.len() * 8);
@@ -628,6 +646,61 @@ impl Segment {
         }
         copy.truncate(bytes);
         Some(copy)
+    }
+}
+
+/// Images for the proofs: a segment holds no pointers, so a copy of its bytes is what a crash leaves.
+#[cfg(feature = "proof")]
+impl Segment {
+    /// The words of the first page.
+    fn page_words(&self) -> &[AtomicU64] {
+        // SAFETY: as in `header`: page aligned, PAGE bytes mapped for the life of `self`, atomics.
+        unsafe { std::slice::from_raw_parts(self.memory.cast().as_ptr(), PAGE as usize / 8) }
+    }
+
+    /// Everything handed out so far, header first.
+    pub(crate) fn used_words(&self) -> Vec<&[AtomicU64]> {
+        let words = |region: &Region| {
+            // Direct cells have the indices of the cells, and no allocations of their own.
+            let handed_out = if *region == Region::Direct { Region::Cells } else { *region };
+            self.slice(*region, 0, self.used(handed_out).div_ceil(8) as usize).unwrap_or(&[])
+        };
+        std::iter::once(self.page_words()).chain(Region::ALL.iter().map(words)).collect()
+    }
+
+    /// Takes over the image of another segment of the same size.
+    pub(crate) fn copy_from(&self, other: &Segment) {
+        assert_eq!(self.bytes, other.bytes);
+        for region in self.used_words() {
+            region.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+        // The header comes first: the regions' bounds are in it.
+        for (word, theirs) in self.page_words().iter().zip(other.page_words()) {
+            word.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (mine, theirs) in self.used_words().iter().zip(other.used_words()) {
+            for (word, theirs) in mine.iter().zip(theirs) {
+                word.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Are the two images the same?
+    pub(crate) fn same_as(&self, other: &Segment) -> bool {
+        let same = |mine: &[AtomicU64], theirs: &[AtomicU64]| {
+            mine.len() == theirs.len()
+                && mine
+                    .iter()
+                    .zip(theirs)
+                    .all(|(a, b)| a.load(Ordering::Relaxed) == b.load(Ordering::Relaxed))
+        };
+        self.used_words().iter().zip(other.used_words()).all(|(mine, theirs)| same(mine, theirs))
+    }
+
+    /// Leaves a region room for `bytes` more before it has to grow.
+    pub(crate) fn leave_room(&self, region: Region, bytes: u64) {
+        let committed = self.committed(region);
+        self.header().regions[region as usize].next.store(committed - bytes, Ordering::Relaxed);
     }
 }
 
@@ -641,14 +714,21 @@ fn word_of(chunk: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
+impl Drop for Segment {
+    /// One that could not be used, or was replaced; those in use are never dropped.
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this length; whatever was handed out borrows `self`.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.bytes as usize) };
+    }
+}
+
 /// Where each region lies when the app may have that many series.
 fn plan_regions(caps: Caps) -> [Bounds; N_REGIONS] {
     let series = u64::from(caps.max_series).max(1024);
     let sizes = [
         (series / 4).next_power_of_two() * 4,
         MAX_FAMILIES as u64 * size_of::<FamilyEntry>() as u64,
-        // Each family's overflow series comes on top of the cap, and so do losers of races.
-        (series + series / 8 + MAX_FAMILIES as u64 + 64) * size_of::<SeriesEntry>() as u64,
+        series_ids(series) * size_of::<SeriesEntry>() as u64,
         (64 << 20) + series * 256,
         (series * 16 + 64 * 1024) * size_of::<Cell>() as u64,
         (series * 16 + 64 * 1024) * size_of::<DirectCell>() as u64,
@@ -716,24 +796,13 @@ fn prepare_directory(data: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_nofollow(path: &Path, create: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(create)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
-        .open(path)
-}
-
 fn check_owner(file: &File, path: &Path) -> Result<(), Error> {
     let refuse = |cause: String, remedy: &str| Error::Segment {
         path: path.display().to_string(),
         cause,
         remedy: remedy.to_string(),
     };
-    let facts = os::facts(file).map_err(|e| refuse(e.to_string(), remedy_of(&e)))?;
+    let facts = os::facts(file.as_raw_fd()).map_err(|e| refuse(e.to_string(), remedy_of(&e)))?;
     if !facts.regular {
         return Err(refuse(
             "is not a regular file".into(),

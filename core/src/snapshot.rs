@@ -117,11 +117,6 @@ impl SeriesPlace {
             gauge: entry.gauge.load(Ordering::Relaxed), // as above
         })
     }
-
-    /// Index of its first cell.
-    pub(crate) fn first_cell(&self) -> u32 {
-        self.cell
-    }
 }
 
 /// Where totals are read from: the segment itself (under the lock) or a copy.

@@ -77,14 +77,16 @@ impl Words {
                 fraction -= carry as f64;
             }
         }
-        Words { a: total, b: fraction.to_bits() }
+        Words { a: total, b: fraction.min(f64::MAX).to_bits() }
     }
 
     /// A bucket or a summary after one observation that counts `weight` times.
     #[inline]
     pub(crate) fn observation_plus(self, value: f64, weight: f64) -> Words {
         let (count, sum) = self.floats();
-        Words::from_floats(count + weight, sum + value * weight)
+        // A sum that has become infinite would turn to NaN with the next one of the other sign.
+        let sum = (sum + (value * weight).clamp(f64::MIN, f64::MAX)).clamp(f64::MIN, f64::MAX);
+        Words::from_floats(count + weight, sum)
     }
 
     /// Two counters together.
@@ -290,6 +292,17 @@ mod tests {
     fn huge_amounts_do_not_wrap() {
         let words = Words::default().counter_plus(1.8e19).counter_plus(1.8e19);
         assert!((words.counter_value() - 3.6e19).abs() < 1e5);
+    }
+
+    #[test]
+    fn no_cell_ever_holds_an_infinity() {
+        let mut words = Words::default();
+        for value in [f64::MAX, f64::MAX, f64::MIN, f64::MIN, f64::MIN] {
+            words = words.observation_plus(value, 3e38);
+            assert!(words.floats().1.is_finite());
+        }
+        let counter = Words::default().counter_plus(f64::MAX).counter_plus(f64::MAX);
+        assert!(counter.counter_value().is_finite());
     }
 
     #[test]

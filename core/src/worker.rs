@@ -91,6 +91,12 @@ impl Worker {
         header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`
         segment.share_attachment();
         segment.header().counters.claims.fetch_add(1, Ordering::Relaxed); // a count, no order
+        Self::take_up(segment, place, claimed)
+    }
+
+    /// The producer's end of a claimed place: its ring goes on where the last owner's stores end.
+    pub(crate) fn take_up(segment: &'static Segment, place: usize, claimed: u64) -> Option<Worker> {
+        let header = segment.place(place)?;
         let slots = segment.ring(place)?;
         let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
         let tail = ring::find_tail(slots, head);
@@ -113,6 +119,13 @@ impl Worker {
         ring::put(self.slots, tail, parity, packed, value);
         self.tail.store(tail.wrapping_add(1), Ordering::Relaxed); // ours alone
         true
+    }
+
+    /// Gives the place back unused: its segment has a successor.
+    pub(crate) fn leave(&self) {
+        if let Some(locks) = self.segment.locks() {
+            locks.unlock(LOCK_PLACES + self.place as u64);
+        }
     }
 
     /// Is the place still ours?

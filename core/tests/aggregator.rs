@@ -94,6 +94,8 @@ fn it_serves_comes_back_and_ends_with_its_master() {
     assert!(first.1 >= first.0, "acknowledged {} but shown {}", first.0, first.1);
     assert!(get(port, "/-/healthy").unwrap().starts_with("HTTP/1.1 200"));
     assert!(get(port, "/other").unwrap().starts_with("HTTP/1.1 404"));
+    formats(port);
+    scrapes_at_once(port);
 
     // SAFETY: the aggregator of our own server; no memory is touched.
     unsafe { libc::kill(ledger.at(0).load(SeqCst) as i32, libc::SIGKILL) };
@@ -109,6 +111,62 @@ fn it_serves_comes_back_and_ends_with_its_master() {
         ledger.at(1).load(SeqCst) as f64,
         "the totals outlive the server's processes"
     );
+}
+
+fn ask(port: u16, headers: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n{headers}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let body = answer.split_off(head + 4);
+    (String::from_utf8(answer).unwrap().to_lowercase(), body)
+}
+
+/// Each format by its `Content-Type`, and compressed on request.
+fn formats(port: u16) {
+    let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    for (accept, content_type) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "text/plain;version=1.0.0;escaping=dots",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=dots",
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+        ),
+        (
+            protobuf,
+            "application/vnd.google.protobuf; proto=io.prometheus.client.metricfamily; encoding=delimited",
+        ),
+    ] {
+        for _ in 0..3 {
+            let wish = format!("Accept: {accept}\r\nAccept-Encoding: gzip\r\n");
+            let (head, body) = ask(port, &wish);
+            assert!(head.contains(&format!("content-type: {content_type}\r\n")), "{head}");
+            assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+            let page = miniz_oxide::inflate::decompress_to_vec(&body[10..]).expect("deflate");
+            assert!(page.windows(6).any(|bytes| bytes == b"visits"), "{accept}");
+            std::thread::sleep(Duration::from_millis(110)); // past the life of a cached page
+        }
+    }
+}
+
+/// Requests that wait together are answered with one page for each format: they show how often was
+/// rendered.
+fn scrapes_at_once(port: u16) {
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut streams: Vec<TcpStream> =
+        (0..30).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(request).unwrap());
+    let counts = streams.iter_mut().map(|stream| {
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        sample(&page, "promring_scrapes_total").expect("their number").to_bits()
+    });
+    let different: std::collections::HashSet<u64> = counts.collect();
+    assert!(different.len() < 15, "30 requests cost {} renders", different.len());
 }
 
 fn sample_of_scrape() -> f64 {

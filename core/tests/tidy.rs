@@ -1,5 +1,6 @@
 //! Tests of the repository itself: who may use whom, where unsafe stands, what files say in their first line.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("http", "error"),
     ("aggregator", "client config error exposition http os process segment snapshot sync"),
     ("cli", "aggregator client config os registry segment worker"),
+    ("proof", "client config drain exposition layout registry ring segment snapshot sync worker"),
 ];
 
 /// What looks upwards: a worker that drains or ends a request notices that the aggregator has died.
@@ -78,13 +80,17 @@ fn sources(extension: &str) -> Vec<(PathBuf, String)> {
     repository().into_iter().filter(of_kind).map(|path| (path.clone(), read(&path))).collect()
 }
 
+/// The modules and their texts; a folder is one module, whose files may use each other.
 fn core_modules() -> Vec<(String, String)> {
-    let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_string();
-    sources("rs")
-        .into_iter()
-        .filter(|(path, _)| path.starts_with("core/src") && !path.ends_with("lib.rs"))
-        .map(|(path, text)| (stem(&path), text))
-        .collect()
+    let mut modules: BTreeMap<String, String> = BTreeMap::new();
+    for (path, text) in sources("rs") {
+        let Ok(path) = path.strip_prefix("core/src") else { continue };
+        let module = Path::new(path.components().next().unwrap().as_os_str()).file_stem().unwrap();
+        if module != "lib" {
+            *modules.entry(module.to_str().unwrap().to_string()).or_default() += &text;
+        }
+    }
+    modules.into_iter().collect()
 }
 
 #[track_caller]

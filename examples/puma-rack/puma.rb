@@ -4,7 +4,7 @@
 bind "tcp://127.0.0.1:#{ENV.fetch('PORT', 9292)}"
 workers Integer(ENV.fetch("WEB_CONCURRENCY", 4))
 threads 1, 4
-preload_app! false # a phased restart (SIGUSR1) replaces the workers one by one
+preload_app! false # each worker loads the app, so that a phased restart (USR1) can bring in a new version
 rackup File.expand_path("config.ru", __dir__)
 
 plugin :promring

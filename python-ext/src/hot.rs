@@ -191,9 +191,9 @@ fn guarded(call: impl FnOnce(Python<'_>) -> PyResult<()>) -> *mut PyObject {
 
 /// The `Series` that a function was bound to.
 #[inline]
-fn series_of<'a>(py: Python<'a>, slf: *mut PyObject) -> Bound<'a, Series> {
-    // SAFETY: `Method::bind` has stored a live `Series`, which the function object keeps alive.
-    unsafe { Bound::from_borrowed_ptr(py, slf).cast_into_unchecked() }
+fn series_of<'a>(py: Python<'a>, slf: *mut PyObject) -> Borrowed<'a, 'a, Series> {
+    // SAFETY: `Method::bind` has stored a live `Series`, which the function object keeps alive as long as the call.
+    unsafe { Borrowed::from_ptr(py, slf).cast_unchecked() }
 }
 
 /// A number as C has it.
@@ -674,7 +674,7 @@ unsafe extern "C" fn labels(
     // the function object keeps alive as long as the call.
     let (py, labels) = unsafe {
         let py = Python::assume_attached();
-        (py, Bound::from_borrowed_ptr(py, slf).cast_into_unchecked::<Labels>())
+        (py, Borrowed::from_ptr(py, slf).cast_unchecked::<Labels>())
     };
     match catch_unwind(AssertUnwindSafe(|| labels.get().lookup.child(py, arguments))) {
         Ok(Ok(child)) => child.into_ptr(),

@@ -23,6 +23,11 @@ pub fn fork(work: impl FnOnce()) -> Child {
 
 #[allow(dead_code)] // not every test file uses every helper
 impl Child {
+    /// Its pid.
+    pub fn pid(&self) -> libc::pid_t {
+        self.0
+    }
+
     /// Sends a signal.
     pub fn signal(&self, number: i32) {
         // SAFETY: no memory is touched; the pid is our child's, which was not waited for yet.

@@ -4,9 +4,10 @@ import gc
 import math
 import weakref
 
+import prometheus_client
 import promring
 import pytest
-from conftest import page, promtool, samples, value
+from conftest import in_worker, page, promtool, samples, value
 from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary, generate_latest, values
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from promring import metrics
@@ -195,11 +196,25 @@ def test_exemplars_are_kept_for_openmetrics(registry):
 
 
 def test_created_is_when_the_app_first_made_it(registry):
-    counter = Counter("c", "A counter.", registry=registry)
-    again = Counter("c", "A counter.", registry=None)
-    assert again is not counter
-    made = registry.get_sample_value("c_created")
-    assert abs(made - counter._created) < 5
+    counter = Counter("c", "A counter.", ["l"], registry=registry)
+    made = counter.labels("x")._created
+    again = Counter("c", "A counter.", ["l"], registry=None)
+    again.labels("x")._created = made + 100
+    assert abs(registry.get_sample_value("c_created", {"l": "x"}) - made) < 5
+    assert again.collect()[0].samples[1].value == pytest.approx(made, abs=5)
+    prometheus_client.disable_created_metrics()
+    try:
+        assert registry.get_sample_value("c_created", {"l": "x"}) is None
+    finally:
+        prometheus_client.enable_created_metrics()
+
+
+def test_created_of_a_series_that_another_worker_has_removed(registry):
+    counter = Counter("c", "A counter.", ["l"], registry=registry)
+    counter.labels("x")._created = 1.0
+    in_worker(lambda: counter.remove("x"))
+    counter.labels("x").inc()
+    assert registry.get_sample_value("c_created", {"l": "x"}) > 1e9
 
 
 def test_units_and_namespaces(registry):

@@ -160,6 +160,18 @@ def test_mixed_registries(default_registry, scrapes):
     promtool(text)
 
 
+def test_a_metric_that_contradicts_the_app_is_not_there_twice(default_registry, scrapes):
+    Counter("c", "A counter.").inc()
+    in_worker(lambda: Histogram("h", "Of another worker.", registry=None).observe(1))
+    Gauge("h", "Something else.").set(7)
+    text = prometheus_client.generate_latest(default_registry).decode()
+    assert text.count("# TYPE h ") == 1
+    assert samples(text)["h_count", ()] == 1
+    assert len(scrapes) == 1
+    assert default_registry.get_sample_value("h") == 7
+    promtool(text)
+
+
 def test_a_gauge_s_function_runs_in_the_process_that_answers(default_registry):
     plain = Gauge("plain", "Who answers.")
     plain.set_function(os.getpid)

@@ -80,9 +80,11 @@ def family_samples(
         alone = as_library and worker == me and tally[label_values] == 1
         if worker is not None and not alone:
             labels[label] = worker
-        series = getattr(children.get(label_values), "_promring", None)
-        made = created if created_wanted else None
-        yield from series_samples(family, labels, value, made, series)
+        child = children.get(label_values)
+        series = getattr(child, "_promring", None)
+        # Made here before it came onto the ring?
+        created = min(created, getattr(child, "_created", created))
+        yield from series_samples(family, labels, value, created if created_wanted else None, series)
 
 
 def _worker_label(names: Iterable[str]) -> str:
@@ -137,7 +139,7 @@ def app_metrics() -> Iterator[Metric]:
 def foreign_metrics() -> Iterator[Metric]:
     """Yield the families that only other processes have declared."""
     for family in _native.families():
-        if family.name not in metrics.declared:
+        if family.name not in metrics.declared | metrics.contradicted:
             yield family_metric(family, as_library=True)
 
 

@@ -28,8 +28,9 @@ _MOST_WEIGHT = 1 << 24
 
 # By everything that makes a family: what the core made of it, None if it refused.
 _families: dict[tuple[object, ...], _native.Family | None] = {}
-# Names of the families that this process has declared, those that were refused too.
+# Names of the families that this process has declared, and of those that were refused.
 declared: set[str] = set()
+contradicted: set[str] = set()
 # Every metric object that counts into the segment, and gauges that a function answers for.
 adopted: "weakref.WeakSet[Any]" = weakref.WeakSet()
 functions: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -101,7 +102,6 @@ def family_of(metric: Any) -> _native.Family | None:
     what = (metric._type, name, metric._labelnames, metric._unit, mode, buckets)
     if what in _families:
         return _families[what]
-    declared.add(name)
     family = None
     try:
         family = _native.family(
@@ -113,7 +113,9 @@ def family_of(metric: Any) -> _native.Family | None:
             mode=mode,
             buckets=buckets,
         )
+        declared.add(name)
     except _native.Error as error:
+        contradicted.add(name)
         log.warning("promring: %s; it counts in this process alone", error)
     _families[what] = family
     return family
@@ -134,11 +136,20 @@ def adopt_parent(metric: Any) -> None:
     if type(metric).labels is not MetricWrapperBase.labels:
         return
     try:
-        table = _native.Labels(metric, metric._labelnames, MetricWrapperBase.labels)
+        table = _native.Labels(metric, metric._labelnames, _labels)
     except TypeError:  # label names of a subclass of str
         return
     metric._promring_labels = table
     metric.labels = table.bound()
+
+
+def _labels(parent: Any, *labelvalues: object, **labelkwargs: object) -> Any:
+    """Find or make a child, as the library does; one that was removed elsewhere begins anew."""
+    child: Any = MetricWrapperBase.labels(parent, *labelvalues, **labelkwargs)
+    series = getattr(child, "_promring", None)
+    if series is not None and not series.is_live:
+        child._created = time.time()
+    return child
 
 
 def adopt(metric: Any) -> bool:
@@ -154,7 +165,7 @@ def adopt(metric: Any) -> bool:
     metric._promring = series
     metric._promring_family = family
     adopted.add(metric)
-    metric._created = time.time()
+    metric.__dict__.setdefault("_created", time.time())
     _ATTACH[metric._type](metric, series)
     return True
 
@@ -316,8 +327,10 @@ def start_afresh() -> None:
     """Bind every metric to the segment that is configured now; for tests."""
     _families.clear()
     declared.clear()
+    contradicted.clear()
     for metric in sorted(adopted, key=lambda metric: bool(metric._labelvalues)):
         if not metric._is_parent():
+            vars(metric).pop("_created", None)
             adopt(metric)
         elif (family := family_of(metric)) is not None:
             metric._promring_family = family

@@ -1,0 +1,294 @@
+"""The faults that ci/mutants plants: where, how, and who has to find each of them.
+
+A fault replaces a piece of a source file that must occur there exactly once; `@` stands for "this fault is chosen".
+The finder is an operation of ci/step, the loom models, or a test program of the core.
+"""
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    what: str
+    file: str
+    find: str
+    put: str
+    finder: tuple[str, ...]
+
+
+def step(operation: str, size: int = 1) -> tuple[str, ...]:
+    return ("step", "--size", str(size), operation)
+
+
+LOOM = ("loom",)
+
+PUT_VALUE = "slot.value.store(event.value.to_bits(), Ordering::Relaxed); // ordered by the store below\n"
+PUT_META = "    slot.meta.store(meta, Ordering::Release); // partner: the acquire load in `peek`\n"
+FOLD_STEP = "step(redo, FOLD, place, u64::from(gauge), plan.cell, words);"
+
+PLANTED = [
+    # The ring.
+    Fault(
+        "push: meta before value",
+        "ring.rs",
+        PUT_VALUE,
+        "if @ { slot.meta.store(meta, Ordering::Release); }\n" + PUT_VALUE,
+        step("observe"),
+    ),
+    Fault(
+        "push: the slot is published relaxed",
+        "ring.rs",
+        PUT_META,
+        "slot.meta.store(meta, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
+        LOOM,
+    ),
+    Fault(
+        "take: the slot is read relaxed",
+        "ring.rs",
+        "let meta = slot.meta.load(Ordering::Acquire);",
+        "let meta = slot.meta.load(if @ { Ordering::Relaxed } else { Ordering::Acquire });",
+        LOOM,
+    ),
+    Fault(
+        "ring: the parity does not flip at the wrap",
+        "ring.rs",
+        "if (position / RING_SLOTS as u64) & 1 == 0 {",
+        "if @ || (position / RING_SLOTS as u64) & 1 == 0 {",
+        step("push, end of a lap"),
+    ),
+    Fault(
+        "ring: the tail scan is off by one",
+        "ring.rs",
+        "        tail = tail.wrapping_add(1);\n    }\n    tail\n",
+        "        tail = tail.wrapping_add(1);\n    }\n    tail + u64::from(@)\n",
+        step("push, empty ring"),
+    ),
+    Fault(
+        "worker: a full ring takes one more",
+        "worker.rs",
+        "(RING_SLOTS as u64 - pending).min(64)",
+        "(RING_SLOTS as u64 - pending).min(64) + u64::from(@)",
+        step("direct add, lock held"),
+    ),
+    # The drain and its redo record.
+    Fault(
+        "redo: one entry for all events",
+        "drain.rs",
+        "    let entry = &redo.entry[(position & 1) as usize];\n    entry.cell.store",
+        "    let entry = &redo.entry[if @ { 0 } else { (position & 1) as usize }];\n    entry.cell.store",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "redo: the commit before the entry",
+        "drain.rs",
+        "    entry.cell.store(u64::from(cell), Ordering::Relaxed); // ordered by the commit\n",
+        "    if @ { redo.commit.store((kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT) | (position & POSITION_MASK),"
+        " Ordering::Release); fence(Ordering::SeqCst); }\n"
+        "    entry.cell.store(u64::from(cell), Ordering::Relaxed);\n",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "redo: none is written",
+        "drain.rs",
+        "            step(redo, EVENT, place, position, target.cell, words);\n",
+        "            if !@ { step(redo, EVENT, place, position, target.cell, words); }\n",
+        step("drain, 1 event"),
+    ),
+    Fault(
+        "redo: cleared before the cell is stored",
+        "drain.rs",
+        "            store_cell(cell, words);\n        }\n        let n =",
+        "            if @ { redo.commit.store(0, Ordering::Release); fence(Ordering::SeqCst); }\n"
+        "            store_cell(cell, words);\n        }\n        let n =",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "drain: the head before the cells",
+        "drain.rs",
+        "            let words = target.kind.apply(Words::of(cell), event.value, f64::from(event.weight));\n",
+        "            let words = target.kind.apply(Words::of(cell), event.value, f64::from(event.weight));\n"
+        "            if @ { header.head.store(position, Ordering::Release); fence(Ordering::SeqCst); }\n",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "drain: cells that are younger than the loop are not seen",
+        "drain.rs",
+        "if target.is_some_and(|target| target.cell as usize >= cells.len()) {",
+        "if !@ && target.is_some_and(|target| target.cell as usize >= cells.len()) {",
+        step("drain, new cells meanwhile"),
+    ),
+    Fault(
+        "drain: the head is not stored behind a corrupt event",
+        "drain.rs",
+        "                header.head.store(position, Ordering::Release); // partner: `Worker::pending`\n",
+        "                if !@ { header.head.store(position, Ordering::Release); }\n",
+        step("drain, a corrupt event"),
+    ),
+    Fault(
+        "recover: amounts are added, not set",
+        "drain.rs",
+        "                        store_cell(cell, record.words);\n",
+        "                        store_cell(cell, if @ { Words::of(cell).counter_plus(1.0) } else { record.words });\n",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "recover: the head stays behind",
+        "drain.rs",
+        "header.head.store(head.wrapping_add(distance), Ordering::Release);",
+        "if !@ { header.head.store(head.wrapping_add(distance), Ordering::Release); }",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "recover: a record that is done is done again",
+        "drain.rs",
+        "(1..=RING_SLOTS as u64).contains(&distance)",
+        "(u64::from(!@)..=RING_SLOTS as u64).contains(&distance)",
+        step("reap and fold gauges"),
+    ),
+    Fault(
+        "recover: it is not called",
+        "drain.rs",
+        "            recover(self.segment);\n",
+        "            if !@ { recover(self.segment); }\n",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "fold: no redo record",
+        "drain.rs",
+        FOLD_STEP,
+        f"if !@ {{ {FOLD_STEP} }}",
+        step("reap and fold gauges"),
+    ),
+    Fault(
+        "fold: the worker's cell is cleared first",
+        "drain.rs",
+        "            let Some(dead) = Stamped::read(&cell.value, &cell.stamp) else { continue };\n",
+        "            let Some(dead) = Stamped::read(&cell.value, &cell.stamp) else { continue };\n"
+        "            if @ { cell.stamp.store(0, Ordering::Release); }\n",
+        step("reap and fold gauges"),
+    ),
+    Fault(
+        "reap: gauges are forgotten",
+        "drain.rs",
+        "        self.fold_gauges(place);\n",
+        "        if !@ { self.fold_gauges(place); } else { for (_, cell) in worker::gauge_cells(self.segment, place)"
+        " { cell.stamp.store(0, Ordering::Release); } }\n",
+        step("reap and fold gauges"),
+    ),
+    Fault(
+        "remove: said to be zero before it is",
+        "drain.rs",
+        "            if let Some((first, n)) = self.plans.cells(self.segment, *id) {\n",
+        "            if @ { registry::hidden(self.segment, *id); }\n"
+        "            if let Some((first, n)) = self.plans.cells(self.segment, *id) {\n",
+        step("remove, revive, count"),
+    ),
+    Fault(
+        "peek: the redo record is not laid over",
+        "drain.rs",
+        "        lay_over(segment, &record, &mut copied, &mut heads);\n",
+        "        if !@ { lay_over(segment, &record, &mut copied, &mut heads); }\n",
+        step("drain, 10 events", 3),
+    ),
+    Fault(
+        "peek: the rings are not walked",
+        "drain.rs",
+        "        add_pending(segment, plans, place, head, &mut copied.cells);\n",
+        "        if !@ { add_pending(segment, plans, place, head, &mut copied.cells); }\n",
+        step("drain, 10 events"),
+    ),
+    # Locks and liveness.
+    Fault(
+        "lock: taken from a holder who only stands still",
+        "drain.rs",
+        "        !same_claim || worker::is_dead(self.segment, place, Some(self.place))\n",
+        "        @ || !same_claim || worker::is_dead(self.segment, place, Some(self.place))\n",
+        step("drain, 10 events", 3),
+    ),
+    Fault(
+        "lock: a dead holder keeps it",
+        "drain.rs",
+        "ask_kernel && holder != self.word && self.holder_died(holder)",
+        "!@ && ask_kernel && holder != self.word && self.holder_died(holder)",
+        step("drain, 1 event"),
+    ),
+    Fault(
+        "self-help: without the lock",
+        "client.rs",
+        "        drainer.try_lock(ask_kernel).then(|| {",
+        "        (drainer.try_lock(ask_kernel) || @).then(|| {",
+        step("direct observe, lock held"),
+    ),
+    Fault(
+        "claim: without the byte lock",
+        "worker.rs",
+        "Some(locks) if !locks.try_lock(byte).ok()? => return None,",
+        "Some(locks) if !@ && !locks.try_lock(byte).ok()? => return None,",
+        step("claim a place"),
+    ),
+    Fault(
+        "direct add: count and sum one after the other",
+        "totals.rs",
+        "        let new = change(Words::from_wide(old)).to_wide();\n",
+        "        let mut new = change(Words::from_wide(old)).to_wide();\n"
+        "        if @ && (new as u64) != (old as u64) && (new >> 64) != (old >> 64) {\n"
+        "            let half = (old >> 64 << 64) | u128::from(new as u64);\n"
+        "            if cell.0.compare_exchange(old, half, Ordering::Relaxed, Ordering::Relaxed).is_ok() {\n"
+        "                cell.0.store(new, Ordering::Relaxed);\n                return;\n            }\n"
+        "            new = old;\n        }\n",
+        step("direct observe, lock held"),
+    ),
+    # Registry, growth, the file.
+    Fault(
+        "family: shown before it is linked",
+        "registry.rs",
+        "    entry.overflow.store(overflow, Ordering::Relaxed); // published by the link\n",
+        "    entry.overflow.store(overflow, Ordering::Relaxed);\n"
+        "    if @ { entry.state.store(1, Ordering::Release); }\n",
+        step("register a family"),
+    ),
+    Fault(
+        "series: usable before cached catalogs are told",
+        "registry.rs",
+        "        catalog_changed(segment);\n        let usable = word | SERIES_ANNOUNCED;\n",
+        "        let usable = word | SERIES_ANNOUNCED;\n"
+        "        if @ { entry.state.store(usable, Ordering::Release); }\n        catalog_changed(segment);\n",
+        step("register a series"),
+    ),
+    Fault(
+        "series: linked by a store",
+        "registry.rs",
+        "        if chain.compare_exchange(head, id, Ordering::AcqRel, Ordering::Acquire).is_ok() {\n",
+        "        if @ { chain.store(id, Ordering::Release); }\n"
+        "        if @ || chain.compare_exchange(head, id, Ordering::AcqRel, Ordering::Acquire).is_ok() {\n",
+        step("register a series", 8),
+    ),
+    Fault(
+        "segment: retired without a second look",
+        "segment.rs",
+        "        Ok(locks.holder(LOCK_ATTACHED)?.is_none())\n",
+        "        Ok(@ || locks.holder(LOCK_ATTACHED)?.is_none())\n",
+        step("claim while another starts"),
+    ),
+    Fault(
+        "claim: the segment may be retired meanwhile",
+        "client.rs",
+        "        if !segment.is_retired() {\n            return Some(worker);",
+        "        if @ || !segment.is_retired() {\n            return Some(worker);",
+        step("claim while another starts"),
+    ),
+    Fault(
+        "creation: under its own name from the start",
+        "segment.rs",
+        "        let fresh = with_suffix(data, \".new\");\n",
+        "        let fresh = if @ { data.to_path_buf() } else { with_suffix(data, \".new\") };\n",
+        step("create a segment"),
+    ),
+    Fault(
+        "growth: said to be there before it is reserved",
+        "segment.rs",
+        "        if let Some(file) = &self.file {\n            let reserved = file\n",
+        "        if @ { self.header().regions[region as usize].committed.fetch_max(target, Ordering::AcqRel); }\n"
+        "        if let Some(file) = self.file.as_ref().filter(|_| !@) {\n            let reserved = file\n",
+        ("test", "full_tmpfs"),
+    ),
+]

@@ -1,0 +1,45 @@
+//! A Rust program that counts and answers its own /metrics: `cargo run --example serve -- 127.0.0.1:9394`.
+
+use promring::aggregator;
+use promring::client::{self, FamilySpec, GaugeMode, MetricType};
+
+fn spec(name: &str, unit: &str, metric_type: MetricType, labels: &[&str]) -> FamilySpec {
+    let buckets = match metric_type {
+        MetricType::Histogram => vec![0.00005, 0.005, 0.1, 1.0, 2.5, 1_000_000.0],
+        _ => Vec::new(),
+    };
+    FamilySpec {
+        name: name.into(),
+        help: format!("What is called \"{name}\"."),
+        unit: unit.into(),
+        metric_type,
+        gauge_mode: GaugeMode::MostRecent,
+        label_names: labels.iter().map(ToString::to_string).collect(),
+        buckets,
+    }
+}
+
+fn main() -> Result<(), promring::error::Error> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:9394".into());
+
+    let orders = client::family(&spec("orders_total", "", MetricType::Counter, &["kind", "note"]))?;
+    orders.series(&["book", "plain"])?.inc(3.0);
+    orders.series(&["café", "a \"quoted\" \\ and\na second line"])?.inc(0.1);
+    orders.series(&["large", ""])?.inc(1e22);
+    // A counter by a name that OpenMetrics knows no counter by, and names that need quotes.
+    client::family(&spec("visits", "", MetricType::Counter, &[]))?.series(&[])?.inc(7.0);
+    let dotted = spec("queue.depth", "", MetricType::Gauge, &["queue.name"]);
+    client::family(&dotted)?.series(&["mail"])?.set(-12.5);
+    client::family(&spec("never", "", MetricType::Gauge, &[]))?.series(&[])?.set(f64::NAN);
+    client::family(&spec("endless", "", MetricType::Gauge, &[]))?.series(&[])?.set(f64::INFINITY);
+
+    let took = client::family(&spec("took_seconds", "seconds", MetricType::Histogram, &["path"]))?;
+    for value in [0.00001, 0.05, 0.05, 0.7, 3.0] {
+        took.series(&["/"])?.observe(value);
+    }
+    let sizes = client::family(&spec("size_bytes", "bytes", MetricType::Summary, &["path"]))?;
+    for value in [100.0, 200.5] {
+        sizes.series(&["/"])?.observe(value);
+    }
+    aggregator::serve(&address)
+}

@@ -1,0 +1,226 @@
+//! Creation, replacement and joining of a named segment, killed and suspended at every instruction.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use promring::client;
+use promring::config::{Config, Listen};
+use promring::{aggregator, proof};
+
+use crate::modes::Tally;
+use crate::tracer::{traced, Ledger, Tracee};
+use crate::world::{hits, parse};
+
+/// A directory of segments on tmpfs that goes when the stepper ends.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = PathBuf::from(format!("/dev/shm/promring-step-{}-{name}", std::process::id()));
+        let folder = Folder(path);
+        folder.empty();
+        folder
+    }
+
+    fn empty(&self) {
+        let _ = fs::remove_dir_all(&self.0);
+        fs::create_dir(&self.0).expect("a directory on /dev/shm");
+    }
+
+    /// What a killed process would leave: names, files, the bytes that are not holes.
+    fn copy_from(&self, other: &Folder) {
+        self.empty();
+        for entry in fs::read_dir(&other.0).unwrap().map(Result::unwrap) {
+            let (from, to) = (entry.path(), self.0.join(entry.file_name()));
+            let (from, to) = (File::open(from).unwrap(), File::create_new(to).unwrap());
+            to.set_len(from.metadata().unwrap().len()).unwrap();
+            let mut page = vec![0; 4096];
+            for at in data_pages(&from) {
+                from.read_exact_at(&mut page, at).unwrap();
+                to.write_all_at(&page, at).unwrap();
+            }
+        }
+    }
+
+    /// Differs whenever something has changed that a successor could see: names, sizes, headers.
+    fn signature(&self) -> Vec<(String, u64, u64, u64, Vec<u8>)> {
+        let names = ["segment.v1", "segment.v1.lock", "segment.v1.new"];
+        let look = |name: &&str| {
+            let file = File::open(self.0.join(name)).ok()?;
+            let facts = file.metadata().ok()?;
+            let mut header = vec![0; 4096.min(facts.len() as usize)];
+            file.read_exact_at(&mut header, 0).ok()?;
+            Some((name.to_string(), facts.ino(), facts.len(), facts.blocks(), header))
+        };
+        names.iter().filter_map(look).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Offsets of the pages that are not holes.
+fn data_pages(file: &File) -> Vec<u64> {
+    use std::os::fd::AsRawFd;
+    let seek = |from: u64, whence| {
+        // SAFETY: no memory is touched.
+        u64::try_from(unsafe { libc::lseek(file.as_raw_fd(), from as i64, whence) }).ok()
+    };
+    let mut pages = Vec::new();
+    let mut at = 0;
+    while let Some(from) = seek(at, libc::SEEK_DATA) {
+        at = seek(from, libc::SEEK_HOLE).unwrap_or(from);
+        pages.extend((from / 4096 * 4096..at).step_by(4096));
+    }
+    pages
+}
+
+/// An operation on files: what stands there before, and whether others can begin while it stands still.
+pub struct FileOperation {
+    pub name: &'static str,
+    lay: fn(&Folder),
+}
+
+pub const ALL: &[FileOperation] = &[
+    FileOperation { name: "create a segment", lay: |_| {} },
+    FileOperation {
+        name: "start afresh",
+        lay: |folder| {
+            assert_eq!(count_one_and_look(folder), 1.0);
+        },
+    },
+];
+
+fn configure(folder: &Path) {
+    client::detach_for_tests();
+    client::set_log(|_| {});
+    let segment = Some(folder.join("segment"));
+    let max_series = 64;
+    client::configure(Config { segment, max_series, listen: Listen::Off, ..Config::default() });
+}
+
+/// Another process begins, counts one hit and looks: the value shown, exact in any case.
+fn count_one_and_look(folder: &Folder) -> f64 {
+    let answer = Ledger::new(2);
+    let path = folder.0.clone();
+    let child = traced_at_full_speed(move || {
+        configure(&path);
+        client::family(&hits()).unwrap().series(&[]).unwrap().inc(1.0);
+        let page = String::from_utf8(aggregator::scrape("").body).unwrap();
+        let value = parse(&page).unwrap()["hits_total"];
+        answer.add(0, value as u64);
+    });
+    child.finish();
+    answer.get(0) as f64
+}
+
+/// A forked process whose end is waited for.
+fn traced_at_full_speed(work: impl FnOnce()) -> Tracee {
+    traced(|| work)
+}
+
+/// All modes of an operation on files.
+pub fn run(operation: &FileOperation, size: usize) -> Tally {
+    let (stage, copy) = (Folder::new("stage"), Folder::new("copy"));
+    let mut tally = Tally::default();
+    let begin = || {
+        stage.empty();
+        (operation.lay)(&stage);
+        let path = stage.0.clone();
+        traced(move || {
+            configure(&path);
+            client::attach
+        })
+    };
+    let mut child = begin();
+    let (mut last, mut changes) = (Vec::new(), Vec::new());
+    loop {
+        let now = stage.signature();
+        if tally.instructions == 0 || now != last {
+            last = now;
+            copy.copy_from(&stage);
+            let at = tally.instructions;
+            judge(&mut tally, "killed", at, &copy);
+            changes.push(tally.instructions);
+        }
+        if !child.step() {
+            break;
+        }
+        tally.instructions += 1;
+    }
+    tally.states = changes.len();
+    for at in &changes {
+        let mut child = begin();
+        if child.steps(*at) {
+            child.kill();
+            tally.kills += 1;
+            judge(&mut tally, "SIGKILL", *at, &stage);
+        }
+    }
+    // Each of these may wait for its patience of two seconds and then counts without the file.
+    for at in changes.iter().step_by((changes.len() / (3 * size)).max(1)) {
+        let mut child = begin();
+        if child.steps(*at) {
+            tally.suspensions += 1;
+            let shown = count_one_and_look(&stage);
+            if shown != 1.0 {
+                tally.violations.push(format!("suspended at {at}: {shown} shown of 1"));
+            }
+            child.finish();
+        }
+    }
+    tally
+}
+
+/// After a death: the next process counts from zero, and no half written file stays.
+fn judge(tally: &mut Tally, how: &str, at: usize, folder: &Folder) {
+    let shown = count_one_and_look(folder);
+    if shown != 1.0 {
+        tally.violations.push(format!("{how} at {at}: {shown} shown of 1"));
+    }
+    if folder.0.join("segment.v1.new").exists() {
+        tally.violations.push(format!("{how} at {at}: half a file is left behind"));
+    }
+}
+
+/// A child that was forked before the segment was abandoned counts for the first time, while another
+/// process starts a new one: both are shown on one page.
+pub fn claim_while_another_starts(size: usize) -> Tally {
+    let stage = Folder::new("stage");
+    let mut tally = Tally::default();
+    for n in (0..).step_by((157 / size).max(1)) {
+        stage.empty();
+        let path = stage.0.clone();
+        let mut child = traced(|| {
+            configure(&path);
+            let series = client::family(&hits()).unwrap().series(&[]).unwrap();
+            proof::forget_attachment();
+            move || assert!(series.inc(1.0))
+        });
+        if !child.steps(n) {
+            tally.instructions = n;
+            return tally;
+        }
+        tally.suspensions += 1;
+        let flags = Ledger::new(2);
+        let other = traced(|| {
+            configure(&path);
+            client::family(&hits()).unwrap().series(&[]).unwrap().inc(1.0);
+            move || {
+                let page = String::from_utf8(aggregator::scrape("").body).unwrap();
+                flags.add(0, parse(&page).unwrap()["hits_total"] as u64);
+            }
+        });
+        child.finish();
+        other.finish();
+        if flags.get(0) != 2 {
+            let shown = flags.get(0);
+            tally.violations.push(format!("suspended at {n}: {shown} shown of 2"));
+        }
+    }
+    tally
+}

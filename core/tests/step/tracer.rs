@@ -1,0 +1,131 @@
+//! A child that is stepped instruction by instruction (ptrace), and memory it shares with the stepper.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// A forked child that stands before its first stepped instruction.
+pub struct Tracee {
+    pid: libc::pid_t,
+    alive: bool,
+}
+
+/// Forks; the child runs `prepare` at full speed, then stops, and what `prepare` returned is stepped.
+pub fn traced<F: FnOnce()>(prepare: impl FnOnce() -> F) -> Tracee {
+    // SAFETY: this process has one thread; the child runs `prepare` and its result and leaves by _exit.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            // SAFETY: integers only: the child does not outlive the stepper.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let operation = prepare();
+                // SAFETY: asks to be traced by the parent, then stops until it goes on.
+                unsafe {
+                    libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+                    libc::raise(libc::SIGSTOP);
+                }
+                operation();
+            }));
+            // SAFETY: does not return.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        pid => {
+            let tracee = Tracee { pid, alive: true };
+            assert!(libc::WIFSTOPPED(tracee.wait()), "the child failed while it prepared");
+            tracee
+        }
+    }
+}
+
+impl Tracee {
+    fn wait(&self) -> i32 {
+        let mut status = 0;
+        // SAFETY: `status` is valid for writing; the pid is our child's.
+        let got = unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
+        assert_eq!(got, self.pid, "waitpid: {}", std::io::Error::last_os_error());
+        status
+    }
+
+    fn resume(&mut self, request: libc::c_uint) -> bool {
+        // SAFETY: the child is stopped under our trace; neither address nor data is used.
+        let failed = unsafe { libc::ptrace(request, self.pid, 0, 0) };
+        assert_eq!(failed, 0, "ptrace: {}", std::io::Error::last_os_error());
+        let status = self.wait();
+        self.alive = libc::WIFSTOPPED(status);
+        if self.alive {
+            assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "the child got a signal");
+        } else {
+            assert!(
+                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+                "the child failed: {status:#x}"
+            );
+        }
+        self.alive
+    }
+
+    /// One instruction; false when the child has left.
+    pub fn step(&mut self) -> bool {
+        self.resume(libc::PTRACE_SINGLESTEP)
+    }
+
+    /// So many instructions; false when the child left before.
+    pub fn steps(&mut self, n: usize) -> bool {
+        (0..n).all(|_| self.step())
+    }
+
+    /// Runs to its end.
+    pub fn finish(mut self) {
+        while self.resume(libc::PTRACE_CONT) {}
+    }
+
+    /// SIGKILL where it stands.
+    pub fn kill(self) {}
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        if self.alive {
+            // SAFETY: our child, not waited for yet.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            while libc::WIFSTOPPED(self.wait()) {}
+        }
+    }
+}
+
+/// Words shared by stepper and child: how far the child's calls have come.
+#[derive(Clone, Copy)]
+pub struct Ledger(&'static [AtomicU64]);
+
+impl Ledger {
+    pub fn new(n: usize) -> Ledger {
+        // SAFETY: an anonymous shared mapping has no preconditions.
+        let memory = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                n * 8,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        assert!(memory != libc::MAP_FAILED);
+        // SAFETY: mapped for good, aligned, zeroed; atomics may be shared.
+        Ledger(unsafe { std::slice::from_raw_parts(memory.cast(), n) })
+    }
+
+    pub fn get(&self, at: usize) -> u64 {
+        self.0[at].load(SeqCst)
+    }
+
+    pub fn add(&self, at: usize, n: u64) {
+        self.0[at].fetch_add(n, SeqCst);
+    }
+
+    pub fn clear(&self) {
+        self.0.iter().for_each(|word| word.store(0, SeqCst));
+    }
+
+    pub fn values(&self) -> Vec<u64> {
+        self.0.iter().map(|word| word.load(SeqCst)).collect()
+    }
+}
