@@ -16,7 +16,7 @@ class TestLabels < Minitest::Test
     values = counter.values
     assert_equal HOSTILE.size * 2, values.values.sum
     assert_equal 2.0, counter.get(labels: { v: "\uFFFD\uFFFD" }), "what is not UTF-8 is replaced"
-    assert_equal 2.0, values.fetch({ v: "é" }), "no other encoding than itself"
+    assert_equal 2.0, values.fetch({ v: "ab" }), "UTF-16 is not read as something else"
     page = Promring.expose
     assert page.encoding == Encoding::UTF_8 && page.valid_encoding?
     lines = page.lines.grep(/\Ahostile_total/)
@@ -29,7 +29,8 @@ class TestLabels < Minitest::Test
     ["\u00e9", "\u00e9".b, "\u00e9".encode("ISO-8859-1"), "\u00e9".encode("UTF-16BE")].each do |value|
       counter.increment(labels: { v: value })
     end
-    assert_equal({ { v: "é" } => 4.0 }, counter.values)
+    ["ab", "ab".encode("UTF-16LE"), "ab".encode("UTF-32BE"), "ab".b].each { |value| counter.increment(labels: { v: value }) }
+    assert_equal({ { v: "é" } => 4.0, { v: "ab" } => 4.0 }, counter.values)
   end
 
   def test_a_megabyte_goes_to_the_overflow_series
