@@ -37,7 +37,7 @@ fn start() -> Option<u32> {
 
 /// `[content type, page]`.
 fn scrape(ruby: &Ruby, accept: String) -> (&'static str, magnus::RString) {
-    let Page { content_type, body } = aggregator::scrape(&accept);
+    let Page { content_type, body, .. } = aggregator::scrape(&accept);
     let page = match String::from_utf8(body) {
         Ok(text) => ruby.str_new(&text),
         Err(error) => ruby.str_from_slice(error.as_bytes()),
