@@ -218,3 +218,32 @@ fn who_never_reads_is_let_go() {
         assert!(got.len() < 64 << 20, "it was read to the end");
     }
 }
+
+#[test]
+fn scrapes_go_on_amid_a_crowd() {
+    let server = Server::start(Limits::default());
+    let before = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut crowd = Vec::new();
+    for i in 0..1_000 {
+        let mut stream = server.connect();
+        let big = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: big\r\n\r\n";
+        let head = if i % 3 == 0 { big } else { "GET /me" };
+        let _ = stream.write_all(head.as_bytes()); // it may have been let go already
+        crowd.push(stream);
+        if i % 100 == 0 {
+            expect(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200);
+        }
+    }
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - before - crowd.len();
+    assert!(open <= Limits::default().connections, "the listener holds {open} descriptors");
+}
+
+/// Two messages in one: the second must never be answered as a request of its own.
+#[test]
+fn nothing_is_smuggled() {
+    let server = Server::start(Limits::default());
+    let both = "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+        0\r\n\r\nGET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = server.ask(both);
+    assert!(!answer.contains("promring is up"), "{answer}");
+}
