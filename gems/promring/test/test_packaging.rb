@@ -12,11 +12,11 @@ class TestPackaging < Minitest::Test
   end
 
   def test_it_holds_its_sources_and_licences_and_nothing_built
-    files = SPEC.files
+    files = Dir.glob("**/*", base: SPEC.full_gem_path)
     %w[lib/promring.rb lib/puma/plugin/promring.rb exe/promring sig/promring.rbs LICENSE-MIT LICENSE-APACHE
        ext/promring_native/extconf.rb ext/promring_native/rust/Cargo.lock ext/promring_native/rust/core/src/lib.rs
        ext/promring_native/rust/ruby-ext/src/hot.rs].each { |file| assert_includes files, file }
-    assert_empty files.grep(%r{(\A|/)(target|test|python-ext)/|\.(so|o|gem)\z})
+    assert_empty files.grep(%r{(\A|/)(target|test|tests|benches|python-ext)/|\.(o|gem)\z})
   end
 
   def test_without_cargo_its_build_says_what_to_do

@@ -50,7 +50,7 @@ def plain_makefile(cargo, manifest)
     install: $(SO)
     \tmkdir -p "$(DESTDIR)$(sitearchdir)/promring"
     \tcp $(SO) "$(DESTDIR)$(sitearchdir)/promring/"
-    \trm -rf target
+    \trm -rf target $(SO)
 
     clean:
     \trm -rf target $(SO)
