@@ -179,7 +179,11 @@ fn is_closed(mut stream: &TcpStream) -> bool {
 
 #[test]
 fn half_open_connections_make_room() {
-    let server = Server::start(Limits { connections: 8, ..Limits::default() });
+    // No time limit comes before the watchdog: it is the number that lets them go.
+    let patient = Duration::from_secs(300);
+    let (head_time, connection_time) = (patient, patient);
+    let limits = Limits { connections: 8, head_time, connection_time, ..Limits::default() };
+    let server = Server::start(limits);
     let silent: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
     expect(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200);
     // All but those that fit beside the one just answered had to go, the oldest first.

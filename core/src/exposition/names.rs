@@ -25,81 +25,69 @@ pub(super) struct Names {
 
 /// The names of all families of a catalog, in its order.
 ///
-/// No sample name is given twice. In OpenMetrics 1.0, where a counter `x_total` needs the names `x` and
-/// `x_created`, too, all others choose first: a counter that comes too late for them, like one without
-/// `_total`, goes out as `unknown` under its own name. Who finds even its own name taken – `a.b` and
-/// `a_b` under `underscores`, a gauge `x_sum` beside a histogram `x` – goes out under the `values` scheme,
-/// the later one in order of registration.
+/// No name is given twice. Who finds its own taken – `a.b` and `a_b` under `underscores`, a gauge `x_sum`
+/// beside a histogram `x` – goes out under the `values` scheme, the later one in order of registration.
+/// In OpenMetrics 1.0 a counter `x_total` needs the names `x` and `x_created`, too: where another has
+/// one of them, and where a counter has no `_total`, it is `unknown` under its own name.
 pub(super) fn resolve(catalog: &Catalog, format: Format, escaping: Escaping) -> Vec<Names> {
     let mut taken = HashSet::new();
-    let late = |family: &CatalogFamily| {
-        format == Format::OpenMetrics && family.metric_type == MetricType::Counter
-    };
-    let mut names: Vec<Option<Names>> = catalog.families.iter().map(|_| None).collect();
-    for pass in [false, true] {
-        for (family, names) in catalog.families.iter().zip(&mut names) {
-            if late(family) == pass {
-                *names = Some(resolve_family(family, format, escaping, &mut taken));
-            }
-        }
+    let name = |family| own_names(family, format, escaping, &mut taken);
+    let mut names: Vec<Names> = catalog.families.iter().map(name).collect();
+    if format == Format::OpenMetrics {
+        names.iter_mut().filter(|names| names.type_word == "unknown").for_each(|names| {
+            names.become_counter(&mut taken);
+        });
     }
-    names.into_iter().flatten().collect()
+    names
 }
 
-fn resolve_family(
+/// A family's names, the first free ones; in OpenMetrics a counter is `unknown` for now.
+fn own_names(
     family: &CatalogFamily,
     format: Format,
     escaping: Escaping,
     taken: &mut HashSet<String>,
 ) -> Names {
+    let open_metrics = format == Format::OpenMetrics;
+    let (type_word, suffixes): (_, &[&str]) = match family.metric_type {
+        MetricType::Counter if open_metrics => ("unknown", &[""]),
+        MetricType::Summary => ("summary", &["", "_sum", "_count", "_created"]),
+        MetricType::Histogram => ("histogram", &["", "_sum", "_count", "_bucket", "_created"]),
+        other => (other.as_str(), &[""]),
+    };
+    let created = open_metrics && suffixes.len() > 1;
+    let used = suffixes.iter().filter(|suffix| created || **suffix != "_created");
+    let claims =
+        |name: &str| used.clone().map(|suffix| format!("{name}{suffix}")).collect::<Vec<_>>();
     let mut name = escaping.metric_name(&family.name);
     let mut next = values_escaped(&family.name, true);
-    loop {
-        let ways = if format == Format::OpenMetrics {
-            ways_in_open_metrics(family, &name)
-        } else {
-            vec![way(family.metric_type, &name, false)]
-        };
-        for (family_name, type_word, claims, created) in ways {
-            if claims.iter().all(|claim| !taken.contains(claim)) {
-                taken.extend(claims);
-                let created = created.then(|| format!("{family_name}_created"));
-                let labels = label_names(family, escaping);
-                return Names { family: family_name, sample: name, type_word, created, labels };
-            }
-        }
+    while claims(&name).iter().any(|claim| taken.contains(claim)) {
         name = next;
         next = values_escaped(&name, true);
     }
+    taken.extend(claims(&name));
+    Names {
+        family: name.clone(),
+        type_word,
+        created: created.then(|| format!("{name}_created")),
+        labels: label_names(family, escaping),
+        sample: name,
+    }
 }
 
-/// Family name, its type's word, the names it needs for itself, and whether it tells its creation time.
-type Way = (String, &'static str, Vec<String>, bool);
-
-fn way(metric_type: MetricType, name: &str, created: bool) -> Way {
-    let suffixes: &[&str] = match metric_type {
-        MetricType::Counter | MetricType::Gauge => &[""],
-        MetricType::Summary => &["", "_sum", "_count", "_created"],
-        MetricType::Histogram => &["", "_sum", "_count", "_bucket", "_created"],
-    };
-    let used = suffixes.iter().filter(|suffix| created || **suffix != "_created");
-    let claims = used.map(|suffix| format!("{name}{suffix}")).collect();
-    (name.to_string(), metric_type.as_str(), claims, created)
-}
-
-fn ways_in_open_metrics(family: &CatalogFamily, name: &str) -> Vec<Way> {
-    match family.metric_type {
-        MetricType::Counter => {
-            let unknown = (name.to_string(), "unknown", vec![name.to_string()], false);
-            let short = name.strip_suffix("_total").filter(|short| !short.is_empty());
-            let counter = short.map(|short| {
-                let claims = ["", "_total", "_created"].map(|suffix| format!("{short}{suffix}"));
-                (short.to_string(), "counter", claims.into(), true)
-            });
-            counter.into_iter().chain([unknown]).collect()
+impl Names {
+    /// If it is called like one, and the names that takes are free.
+    fn become_counter(&mut self, taken: &mut HashSet<String>) {
+        let Some(short) = self.sample.strip_suffix("_total").filter(|short| !short.is_empty())
+        else {
+            return;
+        };
+        let claims = [short.to_string(), format!("{short}_created")];
+        if claims.iter().all(|claim| !taken.contains(claim)) {
+            let [family, created] = claims.clone();
+            (self.family, self.created, self.type_word) = (family, Some(created), "counter");
+            taken.extend(claims);
         }
-        MetricType::Gauge => vec![way(MetricType::Gauge, name, false)],
-        other => vec![way(other, name, true)],
     }
 }
 
