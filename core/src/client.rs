@@ -26,7 +26,7 @@ use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
 use crate::segment::{Caps, Carrier, Segment};
 use crate::snapshot::{self, SeriesPlace, Totals};
-use crate::sync::{AtomicRef, AtomicU64, Ordering};
+use crate::sync::{AtomicRef, AtomicU128, AtomicU64, Ordering};
 use crate::totals;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
@@ -168,6 +168,10 @@ fn attach_now() -> &'static Segment {
 fn open_segment(config: &Config) -> Segment {
     let caps =
         Caps { max_series: config.max_series, max_series_per_family: config.max_series_per_family };
+    if !AtomicU128::is_lock_free() {
+        log("this processor cannot exchange 16 bytes at once. Counting goes on in this process alone");
+        return private_segment(caps);
+    }
     let base = config.segment_base(os::uid());
     match Segment::open(&base, caps, config.adopt_seconds) {
         Ok(segment) => {
