@@ -95,7 +95,7 @@ fn it_serves_comes_back_and_ends_with_its_master() {
     assert!(get(port, "/-/healthy").unwrap().starts_with("HTTP/1.1 200"));
     assert!(get(port, "/other").unwrap().starts_with("HTTP/1.1 404"));
     formats(port);
-    scrapes_at_once(port);
+    eventually("requests at once that share pages", || scrapes_at_once(port));
 
     // SAFETY: the aggregator of our own server; no memory is touched.
     unsafe { libc::kill(ledger.at(0).load(SeqCst) as i32, libc::SIGKILL) };
@@ -106,11 +106,9 @@ fn it_serves_comes_back_and_ends_with_its_master() {
 
     server.kill(); // the worker dies with it (PR_SET_PDEATHSIG in `fork`)
     eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).ok());
-    assert_eq!(
-        sample_of_scrape(),
-        ledger.at(1).load(SeqCst) as f64,
-        "the totals outlive the server's processes"
-    );
+    // The totals outlive the server's processes; the increment amid which it was killed may count or not.
+    let in_doubt = sample_of_scrape() - ledger.at(1).load(SeqCst) as f64;
+    assert!((0.0..=1.0).contains(&in_doubt), "{in_doubt} more than were acknowledged");
 }
 
 fn ask(port: u16, headers: &str) -> (String, Vec<u8>) {
@@ -160,9 +158,9 @@ fn formats(port: u16) {
     }
 }
 
-/// Requests that wait together are answered with one page for each format: they show how often was
-/// rendered.
-fn scrapes_at_once(port: u16) {
+/// Requests that wait together are answered with one page for each format, unless the machine stalls
+/// between them: the pages tell how often was rendered.
+fn scrapes_at_once(port: u16) -> Option<()> {
     let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut streams: Vec<TcpStream> =
         (0..30).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
@@ -173,7 +171,7 @@ fn scrapes_at_once(port: u16) {
         sample(&page, "promring_scrapes_total").expect("their number").to_bits()
     });
     let different: std::collections::HashSet<u64> = counts.collect();
-    assert!(different.len() < 15, "30 requests cost {} renders", different.len());
+    (different.len() < 15).then_some(())
 }
 
 fn sample_of_scrape() -> f64 {
