@@ -16,7 +16,7 @@ class Fault(NamedTuple):
 
 
 def step(operation: str, size: int = 1) -> tuple[str, ...]:
-    return ("step", "--size", str(size), operation)
+    return ("step", "--first", "--size", str(size), operation)
 
 
 LOOM = ("loom",)
@@ -172,7 +172,7 @@ PLANTED = [
         "        self.fold_gauges(place);\n",
         "        if !@ { self.fold_gauges(place); } else { for (_, cell) in worker::gauge_cells(self.segment, place)"
         " { cell.stamp.store(0, Ordering::Release); } }\n",
-        step("reap and fold gauges"),
+        ("test", "gauge_modes"),
     ),
     Fault(
         "remove: said to be zero before it is",
@@ -216,7 +216,7 @@ PLANTED = [
         "client.rs",
         "        drainer.try_lock(ask_kernel).then(|| {",
         "        (drainer.try_lock(ask_kernel) || @).then(|| {",
-        step("direct observe, lock held"),
+        ("test", "two_drainers"),
     ),
     Fault(
         "claim: without the byte lock",

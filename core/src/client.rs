@@ -212,7 +212,7 @@ fn own() -> Option<&'static Own> {
     let own: &'static Own = Box::leak(Box::new(Own { worker, drainer }));
     OWN.set(own);
     // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
-    own.with_lock(false, Drainer::reap_dead);
+    own.with_lock(true, Drainer::reap_dead);
     Some(own)
 }
 

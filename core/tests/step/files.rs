@@ -168,7 +168,7 @@ pub fn run(operation: &FileOperation, size: usize) -> Tally {
             tally.suspensions += 1;
             let shown = count_one_and_look(&stage);
             if shown != 1.0 {
-                tally.violations.push(format!("suspended at {at}: {shown} shown of 1"));
+                tally.add(&format!("suspended at {at}"), vec![format!("{shown} shown of 1")]);
             }
             child.finish();
         }
@@ -180,10 +180,10 @@ pub fn run(operation: &FileOperation, size: usize) -> Tally {
 fn judge(tally: &mut Tally, how: &str, at: usize, folder: &Folder) {
     let shown = count_one_and_look(folder);
     if shown != 1.0 {
-        tally.violations.push(format!("{how} at {at}: {shown} shown of 1"));
+        tally.add(&format!("{how} at {at}"), vec![format!("{shown} shown of 1")]);
     }
     if folder.0.join("segment.v1.new").exists() {
-        tally.violations.push(format!("{how} at {at}: half a file is left behind"));
+        tally.add(&format!("{how} at {at}"), vec!["half a file is left behind".into()]);
     }
 }
 
@@ -219,7 +219,7 @@ pub fn claim_while_another_starts(size: usize) -> Tally {
         other.finish();
         if flags.get(0) != 2 {
             let shown = flags.get(0);
-            tally.violations.push(format!("suspended at {n}: {shown} shown of 2"));
+            tally.add(&format!("suspended at {n}"), vec![format!("{shown} shown of 2")]);
         }
     }
     tally
