@@ -267,13 +267,21 @@ PLANTED = [
         "segment.rs",
         "        Ok(locks.holder(LOCK_ATTACHED)?.is_none())\n",
         "        Ok(@ || locks.holder(LOCK_ATTACHED)?.is_none())\n",
-        step("claim while another starts"),
+        step("start while another claims", 60),
     ),
     Fault(
         "claim: the segment may be retired meanwhile",
         "client.rs",
         "        if !segment.is_retired() {\n            return Some(worker);",
         "        if @ || !segment.is_retired() {\n            return Some(worker);",
+        step("claim while another starts"),
+    ),
+    Fault(
+        "claim: an event keeps the id of the segment before",
+        "client.rs",
+        "    let event = || Event { id: series.id(), weight, value };\n",
+        "    let before = series.id();\n"
+        "    let event = || Event { id: if @ { before } else { series.id() }, weight, value };\n",
         step("claim while another starts"),
     ),
     Fault(

@@ -270,26 +270,28 @@ impl Own {
 
 /// The hot path: two loads to find the ring, two stores to fill a slot.
 #[inline]
-fn push(event: Event) {
+fn push(series: &Series, weight: f32, value: f64) {
     if let Some(own) = OWN.get() {
-        if own.worker.push(event) {
+        if own.worker.push(Event { id: series.id(), weight, value }) {
             return;
         }
     }
-    push_slow(event);
+    push_slow(series, weight, value);
 }
 
 /// No place yet, place lost, ring due for a drain, or ring full: in this order.
 #[cold]
 #[inline(never)]
-fn push_slow(event: Event) {
+fn push_slow(series: &Series, weight: f32, value: f64) {
+    // The id is read when the segment is certain: a successor segment gives the series another one.
+    let event = || Event { id: series.id(), weight, value };
     if !push_to_ring(event) {
-        add_direct(event);
+        add_direct(event());
     }
 }
 
 /// Every way into the ring but the first; false when it is full and nobody can drain it now.
-fn push_to_ring(event: Event) -> bool {
+fn push_to_ring(event: impl Fn() -> Event) -> bool {
     let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
     if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
         OWN.clear(); // taken from us: our lock was lost and nobody saw us run
@@ -298,12 +300,12 @@ fn push_to_ring(event: Event) -> bool {
         return false;
     }
     let Some(own) = own() else { return false };
-    if own.worker.push(event) {
+    if own.worker.push(event()) {
         return true;
     }
     own.self_help((waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
     aggregator::look_after();
-    own.worker.extend() && own.worker.push(event)
+    own.worker.extend() && own.worker.push(event())
 }
 
 /// Ring full and the drain lock busy, or no place at all: add to the shared direct cells. Nothing is
@@ -801,7 +803,7 @@ impl Series {
     #[inline]
     pub fn inc(&self, amount: f64) -> bool {
         if (0.0..f64::INFINITY).contains(&amount) && self.metric_type == MetricType::Counter {
-            push(Event { id: self.id(), weight: 1.0, value: amount });
+            push(self, 1.0, amount);
             return true;
         }
         self.refuse(amount, self.metric_type == MetricType::Counter)
@@ -819,7 +821,7 @@ impl Series {
     pub fn observe_weighted(&self, value: f64, weight: f32) -> bool {
         let fits = matches!(self.metric_type, MetricType::Histogram | MetricType::Summary);
         if value.abs() < f64::INFINITY && weight > 0.0 && weight < f32::INFINITY && fits {
-            push(Event { id: self.id(), weight, value });
+            push(self, weight, value);
             return true;
         }
         self.refuse(if value.is_finite() { f64::NAN } else { value }, fits)

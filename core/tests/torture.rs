@@ -89,6 +89,7 @@ struct Torture {
 }
 
 impl Torture {
+    #[expect(clippy::zombie_processes, reason = "`Child` waits for it")]
     fn start_worker(&mut self, me: usize) {
         let child = match self.foreign.get(me % (self.foreign.len() + 1)) {
             None => fork(|| work(&self.ledger, me)),

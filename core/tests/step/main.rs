@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         table.row(operation.name, || files::run(operation, size));
     }
     table.row("claim while another starts", || files::claim_while_another_starts(size));
+    table.row("start while another claims", || files::start_while_another_claims(size));
     println!("{} violations", table.failed);
     ExitCode::from(u8::from(table.failed > 0))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 pub struct Child(libc::pid_t);
 
 /// Runs `work` in a forked child, which then leaves without the test harness's exit handlers.
+#[allow(dead_code)] // not every test file uses every helper
 pub fn fork(work: impl FnOnce()) -> Child {
     // SAFETY: the child runs only `work` and leaves by _exit; the harness's threads do not exist there.
     match unsafe { libc::fork() } {
@@ -21,7 +22,7 @@ pub fn fork(work: impl FnOnce()) -> Child {
     }
 }
 
-#[allow(dead_code)] // not every test file uses every helper
+#[allow(dead_code)] // as above
 impl Child {
     /// A child that was started otherwise; whoever started it must not wait for it.
     pub fn of_pid(pid: u32) -> Child {
