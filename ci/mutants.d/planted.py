@@ -19,7 +19,7 @@ class Fault(NamedTuple):
 
 def step(operation: str, size: int = 1) -> tuple[str, ...]:
     """Name an operation of ci/step as the finder."""
-    return ("step", "--size", str(size), operation)
+    return ("step", "--first", "--size", str(size), operation)
 
 
 LOOM = ("loom",)
@@ -176,7 +176,7 @@ PLANTED = [
         "        self.fold_gauges(place);\n",
         "        if !@ { self.fold_gauges(place); } else { for (_, cell) in worker::gauge_cells(self.segment, place)"
         " { cell.stamp.store(0, Ordering::Release); } }\n",
-        step("reap and fold gauges"),
+        ("test", "gauge_modes"),
     ),
     Fault(
         "remove: said to be zero before it is",
@@ -220,7 +220,7 @@ PLANTED = [
         "client.rs",
         "        drainer.try_lock(ask_kernel).then(|| {",
         "        (drainer.try_lock(ask_kernel) || @).then(|| {",
-        step("direct observe, lock held"),
+        ("test", "two_drainers"),
     ),
     Fault(
         "claim: without the byte lock",
@@ -271,13 +271,21 @@ PLANTED = [
         "segment.rs",
         "        Ok(locks.holder(LOCK_ATTACHED)?.is_none())\n",
         "        Ok(@ || locks.holder(LOCK_ATTACHED)?.is_none())\n",
-        step("claim while another starts"),
+        step("start while another claims", 60),
     ),
     Fault(
         "claim: the segment may be retired meanwhile",
         "client.rs",
         "        if !segment.is_retired() {\n            return Some(worker);",
         "        if @ || !segment.is_retired() {\n            return Some(worker);",
+        step("claim while another starts"),
+    ),
+    Fault(
+        "claim: an event keeps the id of the segment before",
+        "client.rs",
+        "    let event = || Event { id: series.id(), weight, value };\n",
+        "    let before = series.id();\n"
+        "    let event = || Event { id: if @ { before } else { series.id() }, weight, value };\n",
         step("claim while another starts"),
     ),
     Fault(

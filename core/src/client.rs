@@ -240,7 +240,7 @@ fn own() -> Option<&'static Own> {
         PRODUCER.set(&own.worker);
     }
     // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
-    own.with_lock(false, Drainer::reap_dead);
+    own.with_lock(true, Drainer::reap_dead);
     Some(own)
 }
 
@@ -383,26 +383,29 @@ impl Own {
 
 /// The hot path: two loads to find the ring, two stores to fill a slot.
 #[inline]
-fn push(packed: u64, value: f64) {
+fn push(series: &Series, packed: u64, value: f64) {
     if let Some(worker) = PRODUCER.get() {
         if worker.push(packed, value) {
             return;
         }
     }
-    push_slow(packed, value);
+    push_slow(series, packed, value);
 }
 
 /// Threads, no place yet, place lost, end of the lap, ring due for a drain, or ring full: in this order.
 #[cold]
 #[inline(never)]
-fn push_slow(packed: u64, value: f64) {
+fn push_slow(series: &Series, packed: u64, value: f64) {
+    // The id is read when the segment is certain: a successor segment gives the series another one.
+    let weight = Event::unpack(packed, value).weight;
+    let packed = || ring::pack(series.id(), weight);
     if !push_to_ring(packed, value) {
-        add_direct(Event::unpack(packed, value));
+        add_direct(Event::unpack(packed(), value));
     }
 }
 
 /// Every way into the ring but the first; false when it is full and nobody can drain it now.
-fn push_to_ring(packed: u64, value: f64) -> bool {
+fn push_to_ring(packed: impl Fn() -> u64, value: f64) -> bool {
     let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
     if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
         forget_place(); // taken from us: our lock was lost and nobody saw us run
@@ -411,12 +414,12 @@ fn push_to_ring(packed: u64, value: f64) -> bool {
         return false;
     }
     let Some(own) = producer() else { return false };
-    if own.worker.push(packed, value) {
+    if own.worker.push(packed(), value) {
         return true;
     }
     own.self_help((waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
     aggregator::look_after();
-    own.worker.extend() && own.worker.push(packed, value)
+    own.worker.extend() && own.worker.push(packed(), value)
 }
 
 /// Ring full and the drain lock busy, or no place at all: add to the shared direct cells. Nothing is
@@ -932,7 +935,7 @@ impl Series {
         // Finite and not negative, by one comparison of bits: the sign stands above the exponent.
         let countable = amount.to_bits() < f64::INFINITY.to_bits();
         if countable && self.metric_type == MetricType::Counter {
-            push(self.packed(), amount);
+            push(self, self.packed(), amount);
             return true;
         }
         self.refuse_amount(amount)
@@ -949,7 +952,7 @@ impl Series {
     #[inline]
     pub fn observe(&self, value: f64) -> bool {
         if self.takes_observations() && value.abs() < f64::INFINITY {
-            push(self.packed(), value);
+            push(self, self.packed(), value);
             return true;
         }
         self.refuse(value, self.takes_observations())
@@ -967,7 +970,7 @@ impl Series {
             return self.observe(if weight == 1.0 { value } else { f64::NAN });
         }
         if self.takes_observations() && value.abs() < f64::INFINITY {
-            push(ring::pack(self.id(), weight), value);
+            push(self, ring::pack(self.id(), weight), value);
             return true;
         }
         self.observe(value) // refused there

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -95,8 +96,7 @@ fn cast_handler(handler: extern "C" fn()) -> unsafe extern "C" fn() {
 /// A file that this process needs for the rest of its life.
 ///
 /// An app may close all descriptors (daemonising) and put a file of its own under our number. So the
-/// number is checked before each use, and the file opened anew if it has a name. A descriptor of
-/// ours is never closed: that would drop this process's locks on the file.
+/// number is checked before each use, and the file opened anew if it has a name.
 #[derive(Debug)]
 pub(crate) struct KeptFile {
     fd: AtomicI32,
@@ -132,6 +132,16 @@ impl KeptFile {
     }
 }
 
+impl Drop for KeptFile {
+    fn drop(&mut self) {
+        let fd = self.fd.load(Ordering::Relaxed); // as in `descriptor`
+        if inode_of(fd).is_ok_and(|inode| inode == self.inode) {
+            // SAFETY: closing a number touches no memory, and it is still our file's.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
 /// Opens a file read-write, never through a symbolic link; `create` makes it (0600) if it is missing.
 pub(crate) fn open_nofollow(path: &Path, create: bool) -> io::Result<File> {
     File::options()
@@ -151,14 +161,14 @@ pub(crate) fn open_nofollow(path: &Path, create: bool) -> io::Result<File> {
 ///
 /// `fcntl` record locks belong to a process, are freed at its death (zombies included), are not
 /// inherited by children, and are right across pid namespaces. Closing *any* descriptor of the same
-/// file drops all of a process's locks: hence a [`KeptFile`].
+/// file drops all of a process's locks, so ours is never closed, not even with its segment.
 #[derive(Debug)]
-pub(crate) struct LockFile(KeptFile);
+pub(crate) struct LockFile(ManuallyDrop<KeptFile>);
 
 impl LockFile {
     /// Takes the file over for the rest of the process's life.
     pub(crate) fn new(file: File, name: Option<&Path>) -> io::Result<LockFile> {
-        KeptFile::new(file, name).map(LockFile)
+        Ok(LockFile(ManuallyDrop::new(KeptFile::new(file, name)?)))
     }
 
     /// Its number, for whoever closes all others.

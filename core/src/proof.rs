@@ -90,6 +90,11 @@ impl Arena {
         }
     }
 
+    /// Would a process that starts now attach to these bytes?
+    pub fn attach_again(self) -> Result<(), String> {
+        self.0.attach_again().map(drop)
+    }
+
     /// The series of that family and label set, registered by this process.
     pub fn register(self, spec: &FamilySpec, label_values: &[&str]) -> Option<u32> {
         let (family, registered) = registry::find_or_add_family(self.0, spec).ok()?;

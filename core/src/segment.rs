@@ -668,6 +668,14 @@ impl Segment {
         std::iter::once(self.page_words()).chain(Region::ALL.iter().map(words)).collect()
     }
 
+    /// Maps the same memory once more, checking it as any process does that attaches.
+    pub(crate) fn attach_again(&self) -> Result<Segment, String> {
+        let fd = self.file.as_ref().ok_or("no file")?.descriptor().map_err(|e| e.to_string())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{fd}"));
+        let file = File::options().read(true).write(true).open(path).map_err(|e| e.to_string())?;
+        Self::attach(file, Carrier::Inherited).map_err(|error| error.to_string())
+    }
+
     /// Takes over the image of another segment of the same size.
     pub(crate) fn copy_from(&self, other: &Segment) {
         assert_eq!(self.bytes, other.bytes);

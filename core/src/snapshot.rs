@@ -108,14 +108,14 @@ pub(crate) struct SeriesPlace {
 impl SeriesPlace {
     pub(crate) fn of(segment: &Segment, id: u32, spec: &FamilySpec) -> Option<SeriesPlace> {
         let entry = segment.series(id)?;
-        Some(SeriesPlace {
-            id,
-            metric_type: spec.metric_type,
-            mode: spec.gauge_mode,
-            cell: entry.cell.load(Ordering::Relaxed), // written before the id was published
-            n_cells: spec.cells_per_series() as u32,
-            gauge: entry.gauge.load(Ordering::Relaxed), // as above
-        })
+        let cell = entry.cell.load(Ordering::Relaxed); // written before the id was published
+        let gauge = entry.gauge.load(Ordering::Relaxed); // as above
+        let n_cells = spec.cells_per_series() as u32;
+        // Numbers that somebody scribbled must not decide how much memory a scrape takes.
+        cell.checked_add(n_cells)
+            .filter(|_| u64::from(gauge) < series_ids(segment.max_series()))?;
+        let (metric_type, mode) = (spec.metric_type, spec.gauge_mode);
+        Some(SeriesPlace { id, metric_type, mode, cell, n_cells, gauge })
     }
 }
 

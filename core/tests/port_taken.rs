@@ -61,10 +61,11 @@ fn it_is_said_once_and_tried_again() {
     let port = holder.local_addr().unwrap().port();
     client::detach_for_tests();
     client::set_log(note);
-    let mut config = Config::default();
-    config.segment = Some(scratch.path().join("segment"));
-    config.listen = Listen::Tcp(format!("127.0.0.1:{port}"));
-    client::configure(config);
+    client::configure(Config {
+        segment: Some(scratch.path().join("segment")),
+        listen: Listen::Tcp(format!("127.0.0.1:{port}")),
+        ..Config::default()
+    });
     let ledger = Ledger::new(1);
     let server = fork(|| {
         // SAFETY: touches no memory; the copy of the test's socket is this process's and not used in it.

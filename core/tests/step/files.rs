@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use promring::client;
 use promring::config::{Config, Listen};
@@ -10,7 +11,7 @@ use promring::{aggregator, proof};
 
 use crate::modes::Tally;
 use crate::tracer::{traced, Ledger, Tracee};
-use crate::world::{hits, parse};
+use crate::world::{hits, late, parse};
 
 /// A directory of segments on tmpfs that goes when the stepper ends.
 pub struct Folder(PathBuf);
@@ -90,7 +91,7 @@ pub const ALL: &[FileOperation] = &[
     FileOperation {
         name: "start afresh",
         lay: |folder| {
-            assert_eq!(count_one_and_look(folder), 1.0);
+            assert_eq!(count_one_and_look(folder), (1.0, true));
         },
     },
 ];
@@ -103,8 +104,9 @@ fn configure(folder: &Path) {
     client::configure(Config { segment, max_series, listen: Listen::Off, ..Config::default() });
 }
 
-/// Another process begins, counts one hit and looks: the value shown, exact in any case.
-fn count_one_and_look(folder: &Folder) -> f64 {
+/// Another process begins, counts one hit and looks: the value shown, exact in any case, and whether
+/// it could use the file.
+fn count_one_and_look(folder: &Folder) -> (f64, bool) {
     let answer = Ledger::new(2);
     let path = folder.0.clone();
     let child = traced_at_full_speed(move || {
@@ -113,9 +115,10 @@ fn count_one_and_look(folder: &Folder) -> f64 {
         let page = String::from_utf8(aggregator::scrape("").body).unwrap();
         let value = parse(&page).unwrap()["hits_total"];
         answer.add(0, value as u64);
+        answer.add(1, u64::from(client::segment_path().is_some()));
     });
     child.finish();
-    answer.get(0) as f64
+    (answer.get(0) as f64, answer.get(1) == 1)
 }
 
 /// A forked process whose end is waited for.
@@ -166,9 +169,9 @@ pub fn run(operation: &FileOperation, size: usize) -> Tally {
         let mut child = begin();
         if child.steps(*at) {
             tally.suspensions += 1;
-            let shown = count_one_and_look(&stage);
+            let (shown, _) = count_one_and_look(&stage); // it gives up the file after its patience
             if shown != 1.0 {
-                tally.violations.push(format!("suspended at {at}: {shown} shown of 1"));
+                tally.add(&format!("suspended at {at}"), vec![format!("{shown} shown of 1")]);
             }
             child.finish();
         }
@@ -178,12 +181,13 @@ pub fn run(operation: &FileOperation, size: usize) -> Tally {
 
 /// After a death: the next process counts from zero, and no half written file stays.
 fn judge(tally: &mut Tally, how: &str, at: usize, folder: &Folder) {
-    let shown = count_one_and_look(folder);
-    if shown != 1.0 {
-        tally.violations.push(format!("{how} at {at}: {shown} shown of 1"));
+    let (shown, in_file) = count_one_and_look(folder);
+    if shown != 1.0 || !in_file {
+        let what = format!("{shown} shown of 1; in the file: {in_file}");
+        tally.add(&format!("{how} at {at}"), vec![what]);
     }
     if folder.0.join("segment.v1.new").exists() {
-        tally.violations.push(format!("{how} at {at}: half a file is left behind"));
+        tally.add(&format!("{how} at {at}"), vec!["half a file is left behind".into()]);
     }
 }
 
@@ -209,6 +213,8 @@ pub fn claim_while_another_starts(size: usize) -> Tally {
         let flags = Ledger::new(2);
         let other = traced(|| {
             configure(&path);
+            // In the new segment every id is another one.
+            client::family(&late()).unwrap().series(&["x"]).unwrap().inc(1.0);
             client::family(&hits()).unwrap().series(&[]).unwrap().inc(1.0);
             move || {
                 let page = String::from_utf8(aggregator::scrape("").body).unwrap();
@@ -219,8 +225,81 @@ pub fn claim_while_another_starts(size: usize) -> Tally {
         other.finish();
         if flags.get(0) != 2 {
             let shown = flags.get(0);
-            tally.violations.push(format!("suspended at {n}: {shown} shown of 2"));
+            tally.add(&format!("suspended at {n}"), vec![format!("{shown} shown of 2")]);
         }
     }
     tally
+}
+
+/// The other way round: the starting process is suspended, while one that was forked before counts for
+/// the first time.
+pub fn start_while_another_claims(size: usize) -> Tally {
+    let stage = Folder::new("stage");
+    let mut tally = Tally::default();
+    for n in (0..).step_by((601 / size).max(1)) {
+        stage.empty();
+        let path = stage.0.clone();
+        let turns = Ledger::new(2);
+        let mut other = traced(|| {
+            configure(&path);
+            let series = client::family(&hits()).unwrap().series(&[]).unwrap();
+            proof::forget_attachment();
+            move || {
+                assert!(series.inc(1.0));
+                counted_and_live_on(turns);
+            }
+        });
+        let mut child = traced(|| {
+            configure(&path);
+            let spec = hits();
+            move || {
+                client::family(&spec).unwrap().series(&[]).unwrap().inc(1.0);
+                counted_and_live_on(turns);
+            }
+        });
+        child.steps(n);
+        if turns.get(0) > 0 {
+            tally.instructions = n;
+            return tally;
+        }
+        tally.suspensions += 1;
+        other.run_on();
+        // It may have to wait until the starting process goes on; it needs less than a millisecond else.
+        let end = Instant::now() + Duration::from_millis(20);
+        while turns.get(0) == 0 && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        child.run_on();
+        while turns.get(0) < 2 {
+            std::thread::yield_now();
+        }
+        let shown = look(&path);
+        turns.add(1, 1);
+        child.finish();
+        other.finish();
+        if shown != 2.0 {
+            tally.add(&format!("suspended at {n}"), vec![format!("{shown} shown of 2")]);
+        }
+    }
+    tally
+}
+
+/// Its call has returned; it lives as long as somebody looks.
+fn counted_and_live_on(turns: Ledger) {
+    turns.add(0, 1);
+    while turns.get(1) == 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// What a further process shows.
+fn look(path: &Path) -> f64 {
+    let answer = Ledger::new(1);
+    let looker = traced_at_full_speed(|| {
+        configure(path);
+        let page = String::from_utf8(aggregator::scrape("").body).unwrap();
+        answer.add(0, parse(&page).unwrap().get("hits_total").copied().unwrap_or(0.0) as u64);
+    });
+    looker.finish();
+    answer.get(0) as f64
 }

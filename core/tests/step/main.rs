@@ -11,12 +11,14 @@ use std::time::Instant;
 
 use modes::Tally;
 
-/// `step [--size N] [NAME...]`: N divides the strides; names choose operations by their beginning.
+/// `step [--size N] [--first] [NAME...]`: N divides the strides; the first violation ends it; names choose
+/// operations by their beginning.
 fn main() -> ExitCode {
     let (mut size, mut wanted) = (1, Vec::new());
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--first" => std::env::set_var(modes::STOP_AT_FIRST, "1"),
             "--size" => size = words.next().and_then(|n| n.parse().ok()).unwrap_or(1),
             _ if word.starts_with('-') => {} // what `cargo test` adds
             _ => wanted.push(word),
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         table.row(operation.name, || files::run(operation, size));
     }
     table.row("claim while another starts", || files::claim_while_another_starts(size));
+    table.row("start while another claims", || files::start_while_another_claims(size));
     println!("{} violations", table.failed);
     ExitCode::from(u8::from(table.failed > 0))
 }

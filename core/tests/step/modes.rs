@@ -6,6 +6,9 @@ use crate::operations::Operation;
 use crate::tracer::{traced, Tracee};
 use crate::world::{parse, Call, World};
 
+/// Set: the first violation ends the program.
+pub const STOP_AT_FIRST: &str = "PROMRING_STEP_FIRST";
+
 /// What was done and what was wrong.
 #[derive(Default)]
 pub struct Tally {
@@ -21,7 +24,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, at: &str, wrong: Vec<String>) {
+    /// Notes what is wrong with a state.
+    pub fn add(&mut self, at: &str, wrong: Vec<String>) {
+        if std::env::var_os(STOP_AT_FIRST).is_some() {
+            if let Some(what) = wrong.first() {
+                println!("{at}: {what}");
+                std::process::exit(1); // the kernel ends the children
+            }
+        }
         self.violations.extend(wrong.into_iter().map(|what| format!("{at}: {what}")));
     }
 }
@@ -107,7 +117,9 @@ fn suspensions(operation: &Operation, world: &mut World, every: usize, tally: &m
         tally.suspensions += 1;
         let at = format!("suspended at instruction {n}");
         tally.add(&at, others_go_on(world));
+        let newcomer = world.newcomer();
         child.finish();
+        world.counts_and_dies(newcomer);
         tally.add(&format!("{at}, then gone on"), settle_by_peer(world));
     }
 }
@@ -116,7 +128,6 @@ fn suspensions(operation: &Operation, world: &mut World, every: usize, tally: &m
 fn others_go_on(world: &mut World) -> Vec<String> {
     world.peer_pushes(Call::Hit, 3);
     world.peer_pushes(Call::Late, 1);
-    world.newcomer_counts();
     let mut wrong = Vec::new();
     let mut eyes = Eyes::new(world.stage);
     if !world.peer_holds_lock {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 pub struct Tracee {
     pid: libc::pid_t,
     alive: bool,
+    running: bool,
 }
 
 /// Forks; the child runs `prepare` at full speed, then stops, and what `prepare` returned is stepped.
@@ -29,7 +30,7 @@ pub fn traced<F: FnOnce()>(prepare: impl FnOnce() -> F) -> Tracee {
             unsafe { libc::_exit(i32::from(done.is_err())) }
         }
         pid => {
-            let tracee = Tracee { pid, alive: true };
+            let tracee = Tracee { pid, alive: true, running: false };
             assert!(libc::WIFSTOPPED(tracee.wait()), "the child failed while it prepared");
             tracee
         }
@@ -74,7 +75,23 @@ impl Tracee {
 
     /// Runs to its end.
     pub fn finish(mut self) {
+        if self.running {
+            let status = self.wait();
+            self.alive = false;
+            assert!(
+                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+                "it failed: {status:#x}"
+            );
+            return;
+        }
         while self.resume(libc::PTRACE_CONT) {}
+    }
+
+    /// Lets it run beside the stepper, until [`Tracee::finish`] waits for its end.
+    pub fn run_on(&mut self) {
+        // SAFETY: the child is stopped under our trace; neither address nor data is used.
+        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_CONT, self.pid, 0, 0) }, 0);
+        self.running = true;
     }
 
     /// SIGKILL where it stands.

@@ -135,11 +135,18 @@ impl World {
         self.count(call, n);
     }
 
-    /// Somebody begins, counts, and dies.
-    pub fn newcomer_counts(&self) {
+    /// Somebody begins and counts.
+    pub fn newcomer(&self) -> Peer {
         let newcomer = Peer::claim(self.stage).expect("a place");
-        (0..2).for_each(|_| assert!(newcomer.push(self.id(Call::Hit), 1.0)));
-        self.count(Call::Hit, 2);
+        assert!(newcomer.push(self.id(Call::Hit), 1.0));
+        self.count(Call::Hit, 1);
+        newcomer
+    }
+
+    /// It counts once more and dies.
+    pub fn counts_and_dies(&self, newcomer: Peer) {
+        assert!(newcomer.push(self.id(Call::Hit), 1.0));
+        self.count(Call::Hit, 1);
         newcomer.die();
     }
 

@@ -24,6 +24,11 @@ pub fn fork(work: impl FnOnce()) -> Child {
 
 #[allow(dead_code)] // as above
 impl Child {
+    /// A child that was started otherwise; whoever started it must not wait for it.
+    pub fn of_pid(pid: u32) -> Child {
+        Child(pid as libc::pid_t)
+    }
+
     /// Its pid.
     pub fn pid(&self) -> libc::pid_t {
         self.0
@@ -105,17 +110,22 @@ pub struct Ledger {
 impl Ledger {
     /// `n` zeroed words.
     pub fn new(n: usize) -> Ledger {
-        // SAFETY: an anonymous shared mapping has no preconditions.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                n * 8,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
+        Self::map(n, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+    }
+
+    /// The same in a file, for workers that are no forks of the test.
+    pub fn in_file(path: &std::path::Path, n: usize) -> Ledger {
+        let mut options = std::fs::File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(path).expect("a file for the ledger");
+        file.set_len(n as u64 * 8).expect("room for the ledger");
+        Self::map(n, libc::MAP_SHARED, std::os::fd::AsRawFd::as_raw_fd(&file))
+    }
+
+    fn map(n: usize, flags: i32, fd: i32) -> Ledger {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a mapping without an address wish touches nothing; the descriptor is open or unused.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), n * 8, access, flags, fd, 0) };
         assert!(memory != libc::MAP_FAILED);
         Ledger { words: memory.cast(), n }
     }
