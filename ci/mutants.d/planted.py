@@ -271,7 +271,7 @@ PLANTED = [
         "segment.rs",
         "        Ok(locks.holder(LOCK_ATTACHED)?.is_none())\n",
         "        Ok(@ || locks.holder(LOCK_ATTACHED)?.is_none())\n",
-        step("start while another claims", 60),
+        step("start while another claims"),
     ),
     Fault(
         "claim: the segment may be retired meanwhile",

@@ -13,15 +13,25 @@ use crate::modes::Tally;
 use crate::tracer::{traced, Ledger, Tracee};
 use crate::world::{hits, late, parse};
 
+/// Removes the directories of this process: for an end without unwinding.
+pub fn remove_all() {
+    for name in ["stage", "copy"] {
+        let _ = fs::remove_dir_all(Folder::path(name));
+    }
+}
+
 /// A directory of segments on tmpfs that goes when the stepper ends.
 pub struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Folder {
-        let path = PathBuf::from(format!("/dev/shm/promring-step-{}-{name}", std::process::id()));
-        let folder = Folder(path);
+        let folder = Folder(Folder::path(name));
         folder.empty();
         folder
+    }
+
+    fn path(name: &str) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/promring-step-{}-{name}", std::process::id()))
     }
 
     fn empty(&self) {
@@ -231,40 +241,22 @@ pub fn claim_while_another_starts(size: usize) -> Tally {
     tally
 }
 
-/// The other way round: the starting process is suspended, while one that was forked before counts for
-/// the first time.
+/// The other way round: the starting process is suspended, above all around the store that retires the
+/// old segment, while one that was forked before counts for the first time.
 pub fn start_while_another_claims(size: usize) -> Tally {
     let stage = Folder::new("stage");
     let mut tally = Tally::default();
-    for n in (0..).step_by((601 / size).max(1)) {
-        stage.empty();
-        let path = stage.0.clone();
+    let (retired_at, end) = steps_until_retired(&stage);
+    tally.instructions = end;
+    let near = (retired_at.saturating_sub(250)..retired_at + 50).step_by(4);
+    for n in near.chain((0..end).step_by((601 / size).max(1))) {
         let turns = Ledger::new(2);
-        let mut other = traced(|| {
-            configure(&path);
-            let series = client::family(&hits()).unwrap().series(&[]).unwrap();
-            proof::forget_attachment();
-            move || {
-                assert!(series.inc(1.0));
-                counted_and_live_on(turns);
-            }
-        });
-        let mut child = traced(|| {
-            configure(&path);
-            let spec = hits();
-            move || {
-                client::family(&spec).unwrap().series(&[]).unwrap().inc(1.0);
-                counted_and_live_on(turns);
-            }
-        });
+        let mut other = forked_before(&stage, turns);
+        let mut child = starting(&stage, turns);
         child.steps(n);
-        if turns.get(0) > 0 {
-            tally.instructions = n;
-            return tally;
-        }
         tally.suspensions += 1;
         other.run_on();
-        // It may have to wait until the starting process goes on; it needs less than a millisecond else.
+        // It may have to wait until the starting process goes on; else it needs less than a millisecond.
         let end = Instant::now() + Duration::from_millis(20);
         while turns.get(0) == 0 && Instant::now() < end {
             std::thread::yield_now();
@@ -273,7 +265,7 @@ pub fn start_while_another_claims(size: usize) -> Tally {
         while turns.get(0) < 2 {
             std::thread::yield_now();
         }
-        let shown = look(&path);
+        let shown = look(&stage.0);
         turns.add(1, 1);
         child.finish();
         other.finish();
@@ -282,6 +274,50 @@ pub fn start_while_another_claims(size: usize) -> Tally {
         }
     }
     tally
+}
+
+/// A process of an app that has ended, about to count for the first time.
+fn forked_before(stage: &Folder, turns: Ledger) -> Tracee {
+    stage.empty();
+    let path = stage.0.clone();
+    traced(move || {
+        configure(&path);
+        let series = client::family(&hits()).unwrap().series(&[]).unwrap();
+        proof::forget_attachment();
+        move || {
+            assert!(series.inc(1.0));
+            counted_and_live_on(turns);
+        }
+    })
+}
+
+/// A process of the app's next life.
+fn starting(stage: &Folder, turns: Ledger) -> Tracee {
+    let path = stage.0.clone();
+    traced(move || {
+        configure(&path);
+        let spec = hits();
+        move || {
+            client::family(&spec).unwrap().series(&[]).unwrap().inc(1.0);
+            counted_and_live_on(turns);
+        }
+    })
+}
+
+/// Instructions of a starting process until the old segment's header changes, and until its count.
+fn steps_until_retired(stage: &Folder) -> (usize, usize) {
+    let turns = Ledger::new(2);
+    let _other = forked_before(stage, turns);
+    let mut child = starting(stage, turns);
+    let before = stage.signature();
+    let (mut n, mut retired_at) = (0, None);
+    while turns.get(0) == 0 && child.step() {
+        n += 1;
+        if retired_at.is_none() && stage.signature() != before {
+            retired_at = Some(n);
+        }
+    }
+    (retired_at.expect("a segment that is retired"), n)
 }
 
 /// Its call has returned; it lives as long as somebody looks.

@@ -29,6 +29,7 @@ impl Tally {
         if std::env::var_os(STOP_AT_FIRST).is_some() {
             if let Some(what) = wrong.first() {
                 println!("{at}: {what}");
+                crate::files::remove_all();
                 std::process::exit(1); // the kernel ends the children
             }
         }
