@@ -24,8 +24,11 @@ def step(operation: str, size: int = 1) -> tuple[str, ...]:
 
 LOOM = ("loom",)
 
-PUT_VALUE = "slot.value.store(event.value.to_bits(), Ordering::Relaxed); // ordered by the store below\n"
-PUT_META = "    slot.meta.store(meta, Ordering::Release); // partner: the acquire load in `peek`\n"
+PUT_VALUE = "slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below\n"
+PUT_META = "    slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`\n"
+WHOLE_STEP = "step(redo, FIRST_WORD, place, position, index, words);"
+STORE_WHOLE = "cell.a.store(words.a, Ordering::Relaxed); // as in `store_cell`"
+EVENT_STEP = "step(&segment.header().redo, EVENT, place, position, target.cell, words);"
 FOLD_STEP = "step(redo, FOLD, place, u64::from(gauge), plan.cell, words);"
 
 PLANTED = [
@@ -34,14 +37,14 @@ PLANTED = [
         "push: meta before value",
         "ring.rs",
         PUT_VALUE,
-        "if @ { slot.meta.store(meta, Ordering::Release); }\n" + PUT_VALUE,
+        "if @ { slot.meta.store(packed | of_lap, Ordering::Release); }\n" + PUT_VALUE,
         step("observe"),
     ),
     Fault(
         "push: the slot is published relaxed",
         "ring.rs",
         PUT_META,
-        "slot.meta.store(meta, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
+        "slot.meta.store(packed | of_lap, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
         LOOM,
     ),
     Fault(
@@ -93,44 +96,59 @@ PLANTED = [
     Fault(
         "redo: none is written",
         "drain.rs",
-        "            step(redo, EVENT, place, position, target.cell, words);\n",
-        "            if !@ { step(redo, EVENT, place, position, target.cell, words); }\n",
+        WHOLE_STEP,
+        "if !@ { " + WHOLE_STEP + " }",
+        step("drain, 10 events"),
+    ),
+    Fault(
+        "redo: none is written for an observation",
+        "drain.rs",
+        EVENT_STEP,
+        "if !@ { " + EVENT_STEP + " }",
         step("drain, 1 event"),
     ),
     Fault(
         "redo: cleared before the cell is stored",
         "drain.rs",
-        "            store_cell(cell, words);\n        }\n        let n =",
-        "            if @ { redo.commit.store(0, Ordering::Release); fence(Ordering::SeqCst); }\n"
-        "            store_cell(cell, words);\n        }\n        let n =",
+        STORE_WHOLE,
+        "if @ { redo.commit.store(0, Ordering::Release); fence(Ordering::SeqCst); }\n" + STORE_WHOLE,
         step("drain, 10 events"),
+    ),
+    Fault(
+        "redo: a whole amount names both words",
+        "drain.rs",
+        WHOLE_STEP,
+        WHOLE_STEP.replace("FIRST_WORD", "if @ { EVENT } else { FIRST_WORD }"),
+        step("drain, fractions"),
     ),
     Fault(
         "drain: the head before the cells",
         "drain.rs",
-        "            let words = target.kind.apply(Words::of(cell), event.value, f64::from(event.weight));\n",
-        "            let words = target.kind.apply(Words::of(cell), event.value, f64::from(event.weight));\n"
-        "            if @ { header.head.store(position, Ordering::Release); fence(Ordering::SeqCst); }\n",
+        WHOLE_STEP,
+        "if @ { header.head.store(position, Ordering::Release); fence(Ordering::SeqCst); }\n" + WHOLE_STEP,
         step("drain, 10 events"),
     ),
     Fault(
         "drain: cells that are younger than the loop are not seen",
         "drain.rs",
-        "if target.is_some_and(|target| target.cell as usize >= cells.len()) {",
-        "if !@ && target.is_some_and(|target| target.cell as usize >= cells.len()) {",
+        "None => self.apply(place, position, &event, header),",
+        "None if @ && whole.is_some() => self.count(|c| &c.corrupt_events, 1),\n"
+        "                None => self.apply(place, position, &event, header),",
         step("drain, new cells meanwhile"),
     ),
     Fault(
         "drain: the head is not stored behind a corrupt event",
         "drain.rs",
-        "                header.head.store(position, Ordering::Release); // partner: `Worker::pending`\n",
-        "                if !@ { header.head.store(position, Ordering::Release); }\n",
+        "            header.head.store(position, Ordering::Release); // partner: `Worker::pending`\n"
+        "            fence(Ordering::Release); // as behind a batch",
+        "            if !@ { header.head.store(position, Ordering::Release); }\n"
+        "            fence(Ordering::Release); // as behind a batch",
         step("drain, a corrupt event"),
     ),
     Fault(
         "recover: amounts are added, not set",
         "drain.rs",
-        "                        store_cell(cell, record.words);\n",
+        "                        store_cell(cell, record.new_words(Words::of(cell)));\n",
         "                        store_cell(cell, if @ { Words::of(cell).counter_plus(1.0) } else { record.words });\n",
         step("drain, 10 events"),
     ),
@@ -283,9 +301,9 @@ PLANTED = [
     Fault(
         "claim: an event keeps the id of the segment before",
         "client.rs",
-        "    let event = || Event { id: series.id(), weight, value };\n",
+        "    let packed = || ring::pack(series.id(), weight);\n",
         "    let before = series.id();\n"
-        "    let event = || Event { id: if @ { before } else { series.id() }, weight, value };\n",
+        "    let packed = || ring::pack(if @ { before } else { series.id() }, weight);\n",
         step("claim while another starts"),
     ),
     Fault(

@@ -111,6 +111,19 @@ pub const ALL: &[Operation] = &[
         kill_every: 67,
     },
     Operation {
+        name: "drain, fractions",
+        lay: |world| {
+            // A whole amount between two halves: its step must leave the cell's fraction as it is.
+            let pushed = |amount| world.peer.push(world.id(Call::Hit), amount);
+            assert!([0.5, 1.0, 0.5].into_iter().all(pushed));
+            world.count(Call::Hit, 2);
+        },
+        prepare: round,
+        nested_every: 2,
+        suspend_every: 53,
+        kill_every: 67,
+    },
+    Operation {
         name: "drain, a corrupt event",
         lay: |world| {
             world.peer_pushes(Call::Hit, 2);
