@@ -117,15 +117,15 @@ PLANTED = [
     Fault(
         "redo: a whole amount names both words",
         "drain.rs",
-        WHOLE_STEP,
-        WHOLE_STEP.replace("FIRST_WORD", "if @ { EVENT } else { FIRST_WORD }"),
+        "FIRST_WORD, place, position, index, words",
+        "if @ { EVENT } else { FIRST_WORD }, place, position, index, words",
         step("drain, fractions"),
     ),
     Fault(
         "drain: the head before the cells",
         "drain.rs",
-        WHOLE_STEP,
-        "if @ { header.head.store(position, Ordering::Release); fence(Ordering::SeqCst); }\n" + WHOLE_STEP,
+        STORE_WHOLE,
+        "if @ { header.head.store(position, Ordering::Release); fence(Ordering::SeqCst); }\n" + STORE_WHOLE,
         step("drain, 10 events"),
     ),
     Fault(

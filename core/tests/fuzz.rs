@@ -19,7 +19,7 @@ use forks::fork;
 use metrics::spec;
 use promring::client::{FamilySpec, GaugeMode, MetricType};
 use promring::exposition::Renderer;
-use promring::http::{serve, Answer, Listener};
+use promring::http::{serve, Answer, Asked, Limits, Listener};
 use promring::proof::{Arena, Eyes, Peer};
 use promring::snapshot::{Catalog, CatalogFamily, CatalogSeries, Snapshot};
 
@@ -253,8 +253,13 @@ fn request(inputs: std::ops::Range<u64>) {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr();
     let server = fork(move || {
-        let answer = |_: &str| Answer { content_type: "text/plain", body: "x 1\n".into() };
-        serve(listener, answer, Duration::from_secs(1), || ControlFlow::Continue(())).unwrap();
+        let answer = |_: &Asked| Answer {
+            content_type: "text/plain",
+            content_encoding: None,
+            body: "x 1\n".into(),
+        };
+        let round = || ControlFlow::Continue(());
+        serve(listener, Limits::default(), answer, Duration::from_secs(1), round).unwrap();
     });
     let ask = |bytes: &[u8], more_to_come: bool| {
         let mut stream = TcpStream::connect(address).unwrap();
