@@ -9,6 +9,7 @@ from conftest import environment, in_worker, page, promtool, run, samples, vanil
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, multiprocess
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from promring import _native
 from promring.page import app_page
 
@@ -197,6 +198,78 @@ def test_the_app_s_page_leaves_out_what_describes_one_process():
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert b"process_cpu_seconds_total" not in body
     assert b"promring_workers" in body
+
+
+PROCESS_PAGES = """
+import promring
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+promring.install()
+before = generate_latest(REGISTRY).decode()
+assert before.count("# TYPE process_cpu_seconds_total ") == 1, before
+promring.tick()
+both = CollectorRegistry()
+MultiProcessCollector(both)
+for registry in REGISTRY, both:
+    page = generate_latest(registry).decode()
+    names = [m.name for m in registry.collect() if m.name.startswith("process_")]
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"):
+        assert page.count(f"# TYPE process_{name} ") == EXPECTED[registry is REGISTRY], page
+    assert len(names) == len(set(names))
+restricted = REGISTRY.restricted_registry(["process_open_fds", "process_cpu_seconds_total", "python_info"])
+print(generate_latest(restricted).decode())
+"""
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_the_fleet_s_process_metrics_take_the_place_of_one_process_s(segment, setting):
+    env = environment(segment.with_name("process"), PROMRING_PROCESS_METRICS=setting)
+    expected = {True: 1, False: int(setting == "on")}
+    out, _ = run(f"EXPECTED = {expected}\n" + PROCESS_PAGES, env)
+    found = samples(out)  # fails if one is there twice
+    assert {name for name, _ in found} >= {"process_open_fds", "process_cpu_seconds_total", "python_info"}
+    assert ("of the running processes" in out or "running processes have" in out) == (setting == "on")
+
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.mark.parametrize("local", ["nothing", "function", "collector", "exemplar"])
+def test_an_open_metrics_page_is_whole_with_what_only_this_process_has(registry, local, monkeypatch, scrapes):
+    from promring import metrics
+
+    monkeypatch.setattr(metrics, "keeps_exemplars", False)
+    monkeypatch.setattr(metrics, "functions", type(metrics.functions)())
+    counter = Counter("c", "A counter.", ["l"], registry=None)
+    counter.labels("x").inc(2)
+    if local == "function":
+        gauge = Gauge("g", "Who answers.", registry=None)
+        gauge.set_function(lambda: 42)
+    elif local == "collector":
+        registry.register(Custom())
+    elif local == "exemplar":
+        counter.labels("x").inc(1, {"trace_id": "abc"})
+    in_worker(in_other_worker)
+    content_type, body = app_page(OPEN_METRICS, registry)
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n") and body.count(b"# EOF") == 1
+    found = {
+        s.name: s for m in open_metrics_families(body.decode()) for s in m.samples if not s.name.startswith("promring_")
+    }
+    assert found["theirs_total"].value == 3
+    assert found["c_total"].value == (3 if local == "exemplar" else 2)
+    assert (found["c_total"].exemplar is not None) == (local == "exemplar")
+    assert ("g" in found) == (local == "function")
+    assert ("custom_total" in found) == (local == "collector")
+    assert bool(scrapes) == (local == "nothing")
+
+
+def test_a_protobuf_page_gives_way_to_text_for_a_custom_collector(registry):
+    registry.register(Custom())
+    accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+    content_type, body = app_page(accept, registry)
+    assert content_type.startswith("text/plain")
+    assert samples(body.decode())["custom_total", (("l", "x"),)] == 7
 
 
 def test_a_collector_that_fails_fails_as_in_the_library(default_registry):

@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
@@ -115,8 +116,10 @@ def child_samples(metric: Any) -> tuple[Sample, ...]:
     return tuple(series_samples(family, {}, series.get(), created, series))
 
 
-def family_metric(family: _native.Family, *, as_library: bool) -> Metric:
-    """Return a family with all its samples, without looking at this process's metric objects."""
+def family_metric(
+    family: _native.Family, *, as_library: bool, children: dict[tuple[str, ...], Any] | None = None
+) -> Metric:
+    """Return a family with all its samples, and the exemplars that this process's children keep."""
     name, kind = family.name, family.metric_type
     if kind == "counter":
         if name.endswith("_total"):
@@ -125,7 +128,7 @@ def family_metric(family: _native.Family, *, as_library: bool) -> Metric:
             kind = "unknown"  # of another language: this library would append _total to it
     metric: Any = Metric(name, family.documentation, kind, family.unit)
     metric._multiprocess_mode = family.mode
-    for sample in family_samples(family, {}, as_library=as_library):
+    for sample in family_samples(family, children or {}, as_library=as_library):
         suffix = "" if kind == "unknown" else sample.name
         metric.samples.append(sample._replace(name=name + suffix))
     return metric  # type: ignore[no-any-return]
@@ -134,6 +137,35 @@ def family_metric(family: _native.Family, *, as_library: bool) -> Metric:
 def app_metrics() -> Iterator[Metric]:
     """Yield every family of the app: what MultiProcessCollector collects."""
     return (family_metric(family, as_library=False) for family in _native.families())
+
+
+def app_metrics_with_own() -> Iterator[Metric]:
+    """Yield every family of the app, with what of it only this process has: exemplars, gauges' functions."""
+    children: dict[str, dict[tuple[str, ...], Any]] = {}
+    for metric in list(metrics.adopted):
+        if not metric._is_parent():
+            children.setdefault(metrics.family_name(metric), {})[metric._labelvalues] = metric
+    functions = list(metrics.functions)
+    for family in _native.families():
+        found = family_metric(family, as_library=False, children=children.get(family.name))
+        for gauge in functions:
+            if gauge._name == family.name:
+                add_function_samples(found, gauge)
+        yield found
+
+
+def add_function_samples(metric: Metric, gauge: Any) -> None:
+    """Add what a gauge shows whose value a function gives."""
+    labels = dict(zip(gauge._labelnames, gauge._labelvalues, strict=False))
+    for sample in gauge._samples():
+        metric.add_sample(gauge._name, labels | sample.labels, sample.value)
+
+
+def gives_way(collector: object) -> bool:
+    """Tell whether a collector describes one process by the names that the segment has for the whole fleet."""
+    if not isinstance(collector, ProcessCollector) or collector._prefix != "process_":
+        return False
+    return any(family.name == "process_cpu_seconds_total" for family in _native.families())
 
 
 def foreign_metrics() -> Iterator[Metric]:
@@ -161,6 +193,10 @@ class Contents:
         mine = {metrics.family_name(metric) for metric in self.collectors if is_ours(metric)}
         return metrics.declared <= mine
 
+    def has_others(self, wanted: Callable[[Any], bool]) -> bool:
+        """Tell whether `collect` has anybody to ask."""
+        return self.target_info is not None or any(map(wanted, self.collectors))
+
     def collect(self, wanted: Callable[[Any], bool]) -> Iterator[Metric]:
         """Collect from the collectors that are wanted, in order of registration."""
         if self.target_info is not None:
@@ -179,6 +215,7 @@ def collect_registry(registry: CollectorRegistry) -> Iterator[Metric]:
     """Yield what a registry collects, over all processes."""
     contents = Contents(registry)
     # With a MultiProcessCollector every metric of the app is there once already.
-    yield from contents.collect(lambda c: not (contents.has_everything and is_ours(c)))
+    whole = contents.has_everything or registry is REGISTRY
+    yield from contents.collect(lambda c: not (contents.has_everything and is_ours(c)) and not (whole and gives_way(c)))
     if registry is REGISTRY and not contents.has_everything:
         yield from foreign_metrics()

@@ -215,9 +215,14 @@ def _clear(self: Any) -> None:
 
 
 def _collect_restricted(self: Any) -> Iterator[Metric]:
-    yield from _vanilla(RestrictedRegistry, "collect")(self)
-    if self._registry is prometheus_client.REGISTRY:
-        for metric in collect.foreign_metrics():
+    own = _vanilla(RestrictedRegistry, "collect")(self)
+    if self._registry is not prometheus_client.REGISTRY:
+        yield from own
+    else:
+        foreign = list(collect.foreign_metrics())
+        fleet = {metric.name for metric in foreign if metric.name.startswith("process_")}
+        yield from (metric for metric in own if metric.name not in fleet)
+        for metric in foreign:
             restricted = metric._restricted_metric(self._name_set)
             if restricted:
                 yield restricted

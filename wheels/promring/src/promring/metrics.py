@@ -34,6 +34,8 @@ contradicted: set[str] = set()
 # Every metric object that counts into the segment, and gauges that a function answers for.
 adopted: "weakref.WeakSet[Any]" = weakref.WeakSet()
 functions: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Has any exemplar come? Only pages made in this process can show it.
+keeps_exemplars = False
 
 
 class _Part:
@@ -214,7 +216,9 @@ def _plant(metric: Any, series: _native.Series, owner: type, *calls: str) -> Non
 
 def keep_exemplar(series: _native.Series, bucket: int, amount: float, exemplar: Any) -> None:
     """Keep the exemplar that an increment or observation came with, after the library's checks."""
+    global keeps_exemplars
     _validate_exemplar(exemplar)
+    keeps_exemplars = True
     series.set_exemplar(Exemplar(exemplar, amount, time.time()), bucket)
 
 

@@ -1,6 +1,7 @@
 """The bytes of /metrics: the core's page of the segment, with what only this process can answer put in."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from prometheus_client import REGISTRY, exposition
@@ -12,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 
 from promring import _native, metrics
-from promring.collect import Contents, is_ours
+from promring.collect import Contents, add_function_samples, app_metrics_with_own, gives_way, is_ours
 
 # They describe the process that happens to answer: on a page for all workers, counters of theirs would jump.
 _OF_ONE_PROCESS = (GCCollector, PlatformCollector, ProcessCollector)
@@ -37,7 +38,13 @@ def app_page(accept: str = "", registry: CollectorRegistry = REGISTRY) -> tuple[
     def wanted(collector: Any) -> bool:
         return _is_another(collector) and not isinstance(collector, _OF_ONE_PROCESS)
 
-    return _complete(accept, contents.collect(wanted))
+    if not metrics.functions and not metrics.keeps_exemplars and not contents.has_others(wanted):
+        return _native.scrape(accept)
+    # The core's page of another format than text cannot be added to: this one is made here, or is text.
+    encode, content_type = exposition.choose_encoder(accept)
+    if content_type.startswith("application/openmetrics-text"):
+        return content_type, encode(_Gathered(chain(app_metrics_with_own(), contents.collect(wanted))))
+    return _complete(contents.collect(wanted))
 
 
 def registry_page(registry: Any) -> bytes | None:
@@ -46,7 +53,7 @@ def registry_page(registry: Any) -> bytes | None:
         return None
     contents = Contents(registry)
     if contents.has_everything or (registry is REGISTRY and contents.covers_segment()):
-        return _complete("", contents.collect(_is_another))[1]
+        return _complete(contents.collect(_is_another))[1]
     return None
 
 
@@ -56,11 +63,11 @@ def _is_another(collector: Any) -> bool:
     A metric whose family the core has refused contradicts one that stands there by its name.
     """
     ours = is_ours(collector) or isinstance(collector, MultiProcessCollector)
-    return not ours and not metrics.refused(collector)
+    return not ours and not metrics.refused(collector) and not gives_way(collector)
 
 
-def _complete(accept: str, others: Iterable[Metric]) -> tuple[str, bytes]:
-    content_type, page = _native.scrape(accept)
+def _complete(others: Iterable[Metric]) -> tuple[str, bytes]:
+    content_type, page = _native.scrape()
     for gauge in list(metrics.functions):
         page = _put_in(page, gauge)
     return content_type, page + _text(_Gathered(others))
@@ -69,9 +76,7 @@ def _complete(accept: str, others: Iterable[Metric]) -> tuple[str, bytes]:
 def _put_in(page: bytes, gauge: Any) -> bytes:
     """Put the samples of a gauge that a function answers for under its family's heading."""
     metric = Metric(gauge._name, gauge._documentation, "gauge")
-    labels = dict(zip(gauge._labelnames, gauge._labelvalues, strict=False))
-    for sample in gauge._samples():
-        metric.add_sample(gauge._name, labels | sample.labels, sample.value)
+    add_function_samples(metric, gauge)
     text = _text(_Gathered([metric]))
     heading, lines = _split_heading(text)
     before, found, after = page.partition(heading)
