@@ -56,6 +56,8 @@ static OWN: os::PerProcess<Own> = os::PerProcess::new();
 static PRODUCER: os::PerProcess<Worker> = os::PerProcess::new();
 /// Held while a place is claimed: the kernel would give a byte to two threads of one process. Only tried.
 static CLAIMING: Mutex<()> = Mutex::new(());
+/// Held while one of several threads adds to a gauge.
+static ADDING: Mutex<()> = Mutex::new(());
 static SEGMENT: AtomicRef<Segment> = AtomicRef::new();
 static CONFIG: AtomicRef<Config> = AtomicRef::new();
 static LOG: Mutex<Option<fn(&str)>> = Mutex::new(None);
@@ -263,6 +265,19 @@ fn claim_where_others_look(_claiming: &MutexGuard<()>) -> Option<Worker> {
 
 // ---------------------------------------------------------------------------------------------
 // Threads
+
+/// Waits for another thread of this process, which is done in microseconds – or was not copied into this
+/// forked child, and then the lock is not to be had.
+fn patiently(mutex: &'static Mutex<()>) -> Option<MutexGuard<'static, ()>> {
+    let end = os::monotonic_ns() + LOCK_PATIENCE.as_nanos() as u64;
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(_) if os::monotonic_ns() >= end => return None,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
 
 /// From now on threads of this process may push at the same time: each gets a worker place of its own,
 /// and hands it on when it ends. To be called before anything is counted. An increment then costs a
@@ -1024,15 +1039,9 @@ impl Series {
         if self.family.spec.gauge_mode == GaugeMode::Shared {
             return self.update_shared(|old| totals::shared_gauge(old.floats().0 + amount));
         }
-        let Some(cell) = self.own_gauge_cell() else { return self.no_space() };
-        let stamped = totals::Stamped::read(&cell.value, &cell.stamp);
-        if self.family.spec.gauge_mode.is_most_recent()
-            || !stamped.is_some_and(|s| self.is_current(s))
-        {
-            return self.set(self.get_local() + amount);
-        }
-        totals::add_f64(&cell.value, amount);
-        true
+        // Threads share their process's cell, and the first addition sets it.
+        let _alone = worker::is_threaded().then(|| patiently(&ADDING));
+        self.set(self.get_local() + amount)
     }
 
     /// Was it set in the series' present life?
@@ -1074,7 +1083,10 @@ impl Series {
         if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
             forget_place(); // see `push_to_ring`
         }
-        let own = own()?;
+        let own = own().or_else(|| {
+            let _claimed = patiently(&CLAIMING)?; // by another thread, in microseconds
+            OWN.get()
+        })?;
         if self.family.spec.gauge_mode.is_live() {
             own.worker.mark_live_gauges();
         }

@@ -155,18 +155,6 @@ pub(crate) fn update_direct(cell: &DirectCell, change: impl Fn(Words) -> Words) 
     }
 }
 
-/// Adds to an f64 until nobody came in between.
-pub(crate) fn add_f64(word: &AtomicU64, amount: f64) {
-    let mut old = word.load(Ordering::Relaxed); // one word, nothing else to order
-    loop {
-        let new = (f64::from_bits(old) + amount).to_bits();
-        match word.compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return,
-            Err(now) => old = now,
-        }
-    }
-}
-
 /// A shared gauge's words: the value, and the mark that it was ever set.
 pub(crate) fn shared_gauge(value: f64) -> Words {
     Words { a: value.to_bits(), b: 1 }

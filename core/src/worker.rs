@@ -173,7 +173,9 @@ impl Worker {
         if number == 0 {
             let bytes = (GAUGE_CHUNK * size_of::<GaugeCell>()) as u64;
             number = (self.segment.alloc(Region::Gauges, bytes).ok()? / bytes) as u32 + 1;
-            entry.store(number, Ordering::Release); // zeroed cells; partner: `gauge_cells`
+            // Zeroed cells; partner: `gauge_cells`. Of two threads the quicker one's chunk counts.
+            let first = entry.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire);
+            number = first.err().unwrap_or(number);
         }
         self.segment.gauge_chunk(number - 1)?.get(at)
     }
