@@ -35,7 +35,9 @@ fn count_in_threads() {
             }
         }
     };
-    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+    // Joined, not scoped: a scope does not wait until a thread has handed its place on.
+    let threads: Vec<_> = (0..THREADS).map(|_| std::thread::spawn(work)).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("a thread's end"));
 }
 
 fn value(name: &str, metric_type: MetricType) -> f64 {
