@@ -172,6 +172,27 @@ fn unsafe_code_has_an_address() {
     expect_none(&errors);
 }
 
+#[test]
+fn the_shipped_library_has_no_door_for_proofs() {
+    let manifest = read(Path::new("core/Cargo.toml"));
+    assert!(
+        manifest.contains("\nproof = []\n") && !manifest.contains("\ndefault ="),
+        "a feature is on"
+    );
+    let mut errors = Vec::new();
+    for (module, text) in core_modules() {
+        // Planted faults exist in the copy that ci/mutants makes, and nowhere else.
+        if text.contains("mutants::") {
+            errors.push(format!("{module}: holds a planted fault"));
+        }
+    }
+    let library = read(Path::new("core/src/lib.rs"));
+    if !library.contains("feature = \"proof\", not(loom)))]\n#[doc(hidden)]\npub mod proof;") {
+        errors.push("lib: `proof` must be hidden behind its feature".into());
+    }
+    expect_none(&errors);
+}
+
 /// The first line that is for readers: after `#!` and the directives of tools.
 fn first_line(text: &str) -> &str {
     let for_tools = ["#!/", "# frozen_string_literal", "# shellcheck", "# -*-"];
