@@ -149,7 +149,8 @@ PLANTED = [
         "recover: amounts are added, not set",
         "drain.rs",
         "                        store_cell(cell, record.new_words(Words::of(cell)));\n",
-        "                        store_cell(cell, if @ { Words::of(cell).counter_plus(1.0) } else { record.words });\n",
+        "                        let old = Words::of(cell);\n"
+        "                        store_cell(cell, if @ { old.counter_plus(1.0) } else { record.new_words(old) });\n",
         step("drain, 10 events"),
     ),
     Fault(

@@ -128,7 +128,7 @@ fn suspensions(operation: &Operation, world: &mut World, every: usize, tally: &m
 /// The living worker's part while another process stands still. It never waits.
 fn others_go_on(world: &mut World) -> Vec<String> {
     world.peer_pushes(Call::Hit, 3);
-    world.peer_pushes(Call::Late, 1);
+    world.peer_pushes(Call::Late, 2); // the first is looked up, the second known
     let mut wrong = Vec::new();
     let mut eyes = Eyes::new(world.stage);
     if !world.peer_holds_lock {
