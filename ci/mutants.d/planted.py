@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
+    """What is wrong, the file, the piece that is replaced and by what, and who finds it."""
+
     what: str
     file: str
     find: str
@@ -16,6 +18,7 @@ class Fault(NamedTuple):
 
 
 def step(operation: str, size: int = 1) -> tuple[str, ...]:
+    """Name an operation of ci/step; the size makes its strides finer."""
     return ("step", "--first", "--size", str(size), operation)
 
 
@@ -81,8 +84,8 @@ PLANTED = [
         "redo: the commit before the entry",
         "drain.rs",
         "    entry.cell.store(u64::from(cell), Ordering::Relaxed); // ordered by the commit\n",
-        "    if @ { redo.commit.store((kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT) | (position & POSITION_MASK),"
-        " Ordering::Release); fence(Ordering::SeqCst); }\n"
+        "    if @ { redo.commit.store((kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT)"
+        " | (position & POSITION_MASK), Ordering::Release); fence(Ordering::SeqCst); }\n"
         "    entry.cell.store(u64::from(cell), Ordering::Relaxed);\n",
         step("drain, 10 events"),
     ),
@@ -287,8 +290,8 @@ PLANTED = [
     Fault(
         "creation: under its own name from the start",
         "segment.rs",
-        "        let fresh = with_suffix(data, \".new\");\n",
-        "        let fresh = if @ { data.to_path_buf() } else { with_suffix(data, \".new\") };\n",
+        '        let fresh = with_suffix(data, ".new");\n',
+        '        let fresh = if @ { data.to_path_buf() } else { with_suffix(data, ".new") };\n',
         step("create a segment"),
     ),
     Fault(
