@@ -557,7 +557,7 @@ fn ahead(record: &Record, header: &PlaceHeader) -> Option<u64> {
 /// Finishes what the holder before us had committed; the lock is held. May die anywhere, too.
 fn recover(segment: &Segment) {
     if let Some(record) = read_record(segment) {
-        let cell = segment.at::<Cell>(Region::Cells, (record.cell * size_of::<Cell>()) as u64);
+        let cell = all_cells(segment).get(record.cell);
         if let (Some(header), Some(cell)) = (segment.place(record.place), cell) {
             match record.kind {
                 EVENT | FIRST_WORD => {

@@ -72,7 +72,10 @@ pub const ALL: &[Operation] = &[
     },
     Operation {
         name: "direct add, lock held",
-        lay: |world| world.peer_holds_lock = world.peer.lock(),
+        lay: |world| {
+            wind(world, 5_000); // the ring is full amid a lap
+            world.peer_holds_lock = world.peer.lock();
+        },
         prepare: |_, ledger| hit_after(ledger, proof::RING_SLOTS + 1),
         nested_every: 4,
         suspend_every: 11,
