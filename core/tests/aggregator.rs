@@ -86,12 +86,12 @@ fn it_serves_comes_back_and_ends_with_its_master() {
     let ledger = Ledger::new(2);
     let server = fork(|| master(&ledger));
 
-    let first = eventually("a page with the counter", || {
+    let first = eventually("a page with all that was acknowledged before", || {
         let before = ledger.at(1).load(SeqCst) as f64;
         let counted = sample(&get(port, "/metrics")?, "visits_total")?;
-        (before > 0.0).then_some((before, counted))
+        // A page that another scrape has just been answered with may be 100 ms old: then once more.
+        (before > 0.0 && counted >= before).then_some((before, counted))
     });
-    assert!(first.1 >= first.0, "acknowledged {} but shown {}", first.0, first.1);
     assert!(get(port, "/-/healthy").unwrap().starts_with("HTTP/1.1 200"));
     assert!(get(port, "/other").unwrap().starts_with("HTTP/1.1 404"));
     formats(port);
