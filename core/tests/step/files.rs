@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use promring::client;
 use promring::config::{Config, Listen};
@@ -52,6 +51,21 @@ impl Folder {
                 to.write_all_at(&page, at).unwrap();
             }
         }
+    }
+
+    /// The file of the segment that stands there.
+    fn inode(&self) -> Option<u64> {
+        Some(fs::metadata(self.0.join("segment.v1")).ok()?.ino())
+    }
+
+    /// Does that segment still stand there, and nobody has begun to retire it?
+    fn is_in_use(&self, inode: Option<u64>) -> bool {
+        const STATE_AT: u64 = 64; // of the header, see `core/docs/segment.md`
+        let mut state = [0; 8];
+        let file = File::open(self.0.join("segment.v1"));
+        file.is_ok_and(|file| file.read_exact_at(&mut state, STATE_AT).is_ok())
+            && self.inode() == inode
+            && u64::from_ne_bytes(state) == 1
     }
 
     /// Differs whenever something has changed that a successor could see: names, sizes, headers.
@@ -252,13 +266,13 @@ pub fn start_while_another_claims(size: usize) -> Tally {
     for n in near.chain((0..end).step_by((601 / size).max(1))) {
         let turns = Ledger::new(2);
         let mut other = forked_before(&stage, turns);
+        let old = stage.inode();
         let mut child = starting(&stage, turns);
         child.steps(n);
         tally.suspensions += 1;
         other.run_on();
-        // It may have to wait until the starting process goes on; else it needs less than a millisecond.
-        let end = Instant::now() + Duration::from_millis(20);
-        while turns.get(0) == 0 && Instant::now() < end {
+        // Before the old segment is retired nothing keeps it from counting; after that it has to wait.
+        while turns.get(0) == 0 && stage.is_in_use(old) {
             std::thread::yield_now();
         }
         child.run_on();
