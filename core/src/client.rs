@@ -268,8 +268,8 @@ fn claim_where_others_look(_claiming: &MutexGuard<()>) -> Option<Worker> {
 
 /// Waits for another thread of this process, which is done in microseconds – or was not copied into this
 /// forked child, and then the lock is not to be had.
-fn patiently(mutex: &'static Mutex<()>) -> Option<MutexGuard<'static, ()>> {
-    let end = os::monotonic_ns() + LOCK_PATIENCE.as_nanos() as u64;
+fn patiently<T>(mutex: &Mutex<T>, patience: Duration) -> Option<MutexGuard<'_, T>> {
+    let end = os::monotonic_ns() + patience.as_nanos() as u64;
     loop {
         match mutex.try_lock() {
             Ok(guard) => return Some(guard),
@@ -365,24 +365,12 @@ impl Own {
         patience: Duration,
         work: impl FnOnce(&mut Drainer) -> R,
     ) -> Option<R> {
-        let mut drainer = self.drainer_within(patience)?;
+        let mut drainer = patiently(&self.drainer, patience)?; // another thread may be draining
         drainer.lock_within(patience).then(|| {
             let result = work(&mut drainer);
             drainer.unlock();
             result
         })
-    }
-
-    /// Another thread of this process may be draining: that takes microseconds.
-    fn drainer_within(&self, patience: Duration) -> Option<MutexGuard<'_, Drainer>> {
-        let end = os::monotonic_ns() + patience.as_nanos() as u64;
-        loop {
-            match self.drainer.try_lock() {
-                Ok(drainer) => return Some(drainer),
-                Err(_) if os::monotonic_ns() >= end => return None,
-                Err(_) => std::thread::sleep(Duration::from_micros(50)),
-            }
-        }
     }
 
     /// Drains our own ring if it is due and nobody else is draining.
@@ -483,21 +471,30 @@ pub(crate) fn note_cpu_ns(used: u64) {
 
 /// Drains, then reads under the lock; when its holder is stopped, reads a peek's copy instead.
 fn consolidated<R>(read: impl Fn(&Segment, &Totals, Option<usize>) -> R) -> R {
-    let segment = segment();
-    let own = own();
-    let place = own.map(|own| own.worker.place);
-    let locked = own.and_then(|own| {
-        own.with_lock_within(LOCK_PATIENCE, |drainer| {
-            drainer.drain_all();
-            read(segment, &Totals::Locked, place)
-        })
-    });
+    let (locked, segment, place) = drained(|segment, place| read(segment, &Totals::Locked, place));
     locked.unwrap_or_else(|| {
         until_current(segment, || {
             let copied = peek(segment);
             (read(segment, &Totals::Copy(&copied), place), copied)
         })
     })
+}
+
+/// Drains and reads under the lock: None when its holder is stopped. With it go the segment and this
+/// process's place in it, in this order: a claim may move to a successor segment.
+fn drained<R>(
+    read: impl FnOnce(&Segment, Option<usize>) -> R,
+) -> (Option<R>, &'static Segment, Option<usize>) {
+    let own = own();
+    let segment = segment();
+    let place = own.map(|own| own.worker.place);
+    let result = own.and_then(|own| {
+        own.with_lock_within(LOCK_PATIENCE, |drainer| {
+            drainer.drain_all();
+            read(segment, place)
+        })
+    });
+    (result, segment, place)
 }
 
 /// Copies totals and reads workers' gauges until no dead worker's values have moved from the one to the
@@ -528,15 +525,7 @@ fn peek(segment: &Segment) -> Copied {
 /// Everything for one exposition: drained under the lock if it can be had, else peeked.
 /// Returns the copy, the caller's place, and whether it was peeked.
 pub(crate) fn copy_all() -> (Copied, Option<usize>, bool) {
-    let segment = segment();
-    let own = own();
-    let place = own.map(|own| own.worker.place);
-    let locked = own.and_then(|own| {
-        own.with_lock_within(LOCK_PATIENCE, |drainer| {
-            drainer.drain_all();
-            Copied::of_cells(segment)
-        })
-    });
+    let (locked, segment, place) = drained(|segment, _| Copied::of_cells(segment));
     match locked {
         Some(copied) => (copied, place, false),
         None => {
@@ -681,7 +670,7 @@ impl Family {
         }
         if let Some(overflow) = self.overflow.get() {
             let link = lock(&self.link);
-            let id = segment.family(link.id).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+            let id = registry::overflow_series(segment, link.id);
             overflow.point_to(segment, id);
         }
     }
@@ -729,7 +718,7 @@ impl Family {
             return series;
         }
         let link = lock(&self.link);
-        let id = segment.family(link.id).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+        let id = registry::overflow_series(segment, link.id);
         drop(link);
         registry::revive(segment, id);
         self.overflow_series(segment, id)
@@ -1040,7 +1029,7 @@ impl Series {
             return self.update_shared(|old| totals::shared_gauge(old.floats().0 + amount));
         }
         // Threads share their process's cell, and the first addition sets it.
-        let _alone = worker::is_threaded().then(|| patiently(&ADDING));
+        let _alone = worker::is_threaded().then(|| patiently(&ADDING, LOCK_PATIENCE));
         self.set(self.get_local() + amount)
     }
 
@@ -1084,7 +1073,7 @@ impl Series {
             forget_place(); // see `push_to_ring`
         }
         let own = own().or_else(|| {
-            let _claimed = patiently(&CLAIMING)?; // by another thread, in microseconds
+            let _claimed = patiently(&CLAIMING, LOCK_PATIENCE)?; // by another thread, in microseconds
             OWN.get()
         })?;
         if self.family.spec.gauge_mode.is_live() {

@@ -506,6 +506,11 @@ pub(crate) fn next_state(word: u32, state: u32) -> u32 {
     (generation << 3) | state
 }
 
+/// The series that stands for a family's label sets beyond the caps; 0 for an unknown family.
+pub(crate) fn overflow_series(segment: &Segment, family: u32) -> u32 {
+    segment.family(family).map_or(0, |f| f.overflow.load(Ordering::Relaxed)) // written once
+}
+
 /// The series of a label set (values in the family's own order), added now if it is new.
 pub(crate) fn find_or_add_series(
     segment: &Segment,
@@ -513,7 +518,7 @@ pub(crate) fn find_or_add_series(
     spec: &FamilySpec,
     label_values: &[&str],
 ) -> Placed {
-    let overflow = segment.family(family).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+    let overflow = overflow_series(segment, family);
     if label_values.iter().any(|value| value.len() > MAX_LABEL_VALUE_BYTES) {
         segment.header().counters.overflowed_long.fetch_add(1, Ordering::Relaxed); // a count, no order
         return Placed::Overflow(overflow);

@@ -662,7 +662,7 @@ fn claimed(segment: &Segment) -> f64 {
 /// Ids of the families whose overflow series is exposed.
 fn overflowed(segment: &Segment) -> Vec<u32> {
     let exposed = |id: &u32| {
-        let overflow = segment.family(*id).map_or(0, |f| f.overflow.load(Ordering::Relaxed)); // written once
+        let overflow = registry::overflow_series(segment, *id);
         let state = segment.series(overflow).map_or(0, |s| s.state.load(Ordering::Acquire)); // partner: `revive`
         registry::state_of(state) == SERIES_LIVE
     };

@@ -4,41 +4,19 @@
 
 #[path = "support/forks.rs"]
 mod forks;
+#[path = "support/metrics.rs"]
+mod metrics;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use forks::{fork, Ledger, Scratch};
+use forks::{eventually, fork, Ledger, Scratch};
+use metrics::{counter, page, sample};
 use promring::aggregator::{self, Start};
-use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType};
+use promring::client;
 use promring::config::{Config, Listen};
-
-fn counter() -> &'static Family {
-    client::family(&FamilySpec {
-        name: "visits_total".into(),
-        help: "Visits.".into(),
-        unit: String::new(),
-        metric_type: MetricType::Counter,
-        gauge_mode: GaugeMode::All,
-        label_names: Vec::new(),
-        buckets: Vec::new(),
-    })
-    .expect("a counter")
-}
-
-/// A watchdog, not a measurement: the conditions below come true in milliseconds.
-fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(result) = attempt() {
-            return result;
-        }
-        assert!(Instant::now() < end, "never came true: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -46,10 +24,6 @@ fn get(port: u16, path: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
-}
-
-fn sample(page: &str, name: &str) -> Option<f64> {
-    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// A master that starts the aggregator and a worker that counts for ever; word 0: aggregator's pid,
@@ -61,7 +35,7 @@ fn master(ledger: &Ledger) {
     }
     assert!(matches!(aggregator::start(), Ok(Start::AlreadyStarted { .. })));
     let worker = fork(|| {
-        let series = counter().series(&[]).expect("a series");
+        let series = counter("visits_total", "").series(&[]).expect("a series");
         for n in 1.. {
             series.inc(1.0);
             ledger.at(1).store(n, SeqCst);
@@ -107,7 +81,8 @@ fn it_serves_comes_back_and_ends_with_its_master() {
     server.kill(); // the worker dies with it (PR_SET_PDEATHSIG in `fork`)
     eventually("the port is free", || TcpListener::bind(("127.0.0.1", port)).ok());
     // The totals outlive the server's processes; the increment amid which it was killed may count or not.
-    let in_doubt = sample_of_scrape() - ledger.at(1).load(SeqCst) as f64;
+    let in_doubt =
+        sample(&page(), "visits_total").expect("the counter") - ledger.at(1).load(SeqCst) as f64;
     assert!((0.0..=1.0).contains(&in_doubt), "{in_doubt} more than were acknowledged");
 }
 
@@ -172,9 +147,4 @@ fn scrapes_at_once(port: u16) -> Option<()> {
     });
     let different: std::collections::HashSet<u64> = counts.collect();
     (different.len() < 15).then_some(())
-}
-
-fn sample_of_scrape() -> f64 {
-    let page = String::from_utf8(aggregator::scrape("").body).expect("UTF-8");
-    sample(&page, "visits_total").expect("the counter")
 }

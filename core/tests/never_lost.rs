@@ -4,29 +4,19 @@
 
 #[path = "support/forks.rs"]
 mod forks;
+#[path = "support/metrics.rs"]
+mod metrics;
 
 use std::sync::atomic::Ordering::SeqCst;
 
 use forks::{fork, Child, Ledger, Scratch};
-use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType, Value};
+use metrics::counter;
+use promring::client::{Family, Value};
 
 const WORKERS: usize = 128;
 const SERIES: usize = 100;
 const INCREMENTS: u64 = 1_000_000;
 const KILLS: usize = 200;
-
-fn counter() -> &'static Family {
-    client::family(&FamilySpec {
-        name: "jobs_total".into(),
-        help: "Jobs.".into(),
-        unit: String::new(),
-        metric_type: MetricType::Counter,
-        gauge_mode: GaugeMode::All,
-        label_names: vec!["queue".into()],
-        buckets: Vec::new(),
-    })
-    .expect("a counter")
-}
 
 fn total(family: &'static Family) -> u64 {
     family
@@ -41,7 +31,7 @@ fn total(family: &'static Family) -> u64 {
 
 /// Increments `n` times over all series; `ledger` follows each returned call.
 fn work(ledger: &Ledger, at: usize, n: u64) {
-    let family = counter();
+    let family = counter("jobs_total", "queue");
     let names: Vec<String> = (0..SERIES).map(|i| format!("queue {i}")).collect();
     let series: Vec<_> =
         names.iter().map(|name| family.series(&[name]).expect("a series")).collect();
@@ -56,7 +46,7 @@ fn work(ledger: &Ledger, at: usize, n: u64) {
 fn the_sum_is_the_ledgers_through_two_hundred_kills() {
     let scratch = Scratch::new("never-lost");
     scratch.configure();
-    let family = counter();
+    let family = counter("jobs_total", "queue");
     // Lives 0..WORKERS run to their end; KILLS further ones are killed at any moment.
     let ledger = Ledger::new(WORKERS + KILLS);
     let mut to_the_end: Vec<Child> = Vec::new();

@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use forks::{fork, Ledger, Scratch};
+use forks::{eventually, fork, Ledger, Scratch};
 use metrics::{counter, page, sample};
 use promring::client;
 use promring::config::{Config, Listen};
@@ -30,18 +30,6 @@ fn note(line: &str) {
 fn notices() -> Vec<String> {
     let text = std::fs::read_to_string(NOTICES.get().expect("a path")).unwrap_or_default();
     text.lines().map(String::from).collect()
-}
-
-/// A watchdog, not a measurement.
-fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(result) = attempt() {
-            return result;
-        }
-        assert!(Instant::now() < end, "never came true: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn scrape(port: u16) -> Option<String> {

@@ -2,16 +2,17 @@
 
 #[path = "support/forks.rs"]
 mod forks;
+#[path = "support/metrics.rs"]
+mod metrics;
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering::SeqCst;
 
 use forks::{fork, Ledger, Scratch};
-use promring::{aggregator, client};
+use promring::client;
 
 fn sample(name: &str) -> Option<f64> {
-    let page = String::from_utf8(aggregator::scrape("").body.to_vec()).expect("UTF-8");
-    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    metrics::sample(&metrics::page(), name)
 }
 
 /// Processor time of this process in nanoseconds.

@@ -1,6 +1,7 @@
 //! Real forked processes for tests: run a closure in a child, kill it, wait for it; nothing is left behind.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// A child process of the test.
 pub struct Child(libc::pid_t);
@@ -63,6 +64,19 @@ impl Drop for Child {
         let mut status = 0;
         // SAFETY: as in `join`.
         unsafe { libc::waitpid(self.0, &raw mut status, 0) };
+    }
+}
+
+/// A watchdog, not a measurement: the conditions that tests wait for come true in milliseconds.
+#[allow(dead_code)] // as above
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        assert!(Instant::now() < end, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
