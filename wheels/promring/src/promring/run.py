@@ -24,7 +24,6 @@ def run(command: list[str]) -> int:
         # The server takes this process's place: signals, exit status and supervisor are its own.
         os.execvpe(command[0], command, environment())
     except OSError as error:
-        _native.stop_aggregator()
         print(f"promring: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
         return 127
 
