@@ -260,6 +260,28 @@ PLANTED = [
         "            new = old;\n        }\n",
         step("direct observe, lock held"),
     ),
+    # Exemplars.
+    Fault(
+        "exemplar: words of another version are shown",
+        "exemplar.rs",
+        "        if tag != version {\n",
+        "        if !@ && tag != version {\n",
+        step("keep another exemplar"),
+    ),
+    Fault(
+        "exemplar: one copy for all versions",
+        "exemplar.rs",
+        "slot.copies[(version & 1) as usize].iter().zip(words)",
+        "slot.copies[if @ { 0 } else { (version & 1) as usize }].iter().zip(words)",
+        step("keep another exemplar"),
+    ),
+    Fault(
+        "exemplar: a writer waits for the one before",
+        "exemplar.rs",
+        "    if taken >= PER_WINDOW {\n",
+        "    if taken >= PER_WINDOW || @ && taken > 0 {\n",
+        step("keep another exemplar"),
+    ),
     # Registry, growth, the file.
     Fault(
         "family: shown before it is linked",

@@ -69,6 +69,7 @@ fn snapshots(lines: usize) -> [Snapshot; 2] {
         catalog: std::sync::Arc::clone(&catalog),
         numbers: numbers(&catalog, seed),
         per_worker: Vec::new(),
+        exemplars: Vec::new(),
         peeked: false,
     })
 }

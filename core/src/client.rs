@@ -20,6 +20,7 @@ use crate::aggregator;
 use crate::config::Config;
 use crate::drain::{self, Copied, Drainer, Plans};
 use crate::error::Error;
+use crate::exemplar;
 use crate::layout::*;
 use crate::os;
 use crate::registry::{self, Placed};
@@ -30,6 +31,7 @@ use crate::sync::{AtomicRef, AtomicU128, AtomicU64, Ordering};
 use crate::totals;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
+pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
 pub use crate::registry::{FamilySpec, GaugeMode, MetricType};
 
 /// How long a scrape, a `get` or a removal waits for the drain lock before it looks without it.
@@ -610,6 +612,8 @@ pub struct SeriesValue {
     pub value: Value,
     /// Creation time, seconds since the Unix epoch.
     pub created_seconds: f64,
+    /// Of a counter, under 0, and of a histogram's buckets, by their indices.
+    pub exemplars: Vec<(usize, Exemplar)>,
     /// True for the series that stands for label sets beyond the caps.
     pub overflow: bool,
 }
@@ -824,11 +828,13 @@ impl Family {
                 let created_seconds = entry.created_ns.load(Ordering::Relaxed) as f64 / 1e9; // published with `state`
                 let mut push = |worker, value| {
                     let label_values = label_values.clone();
+                    let exemplars = place.exemplars(segment, &self.spec.buckets);
                     all.push(SeriesValue {
                         label_values,
                         worker,
                         value,
                         created_seconds,
+                        exemplars,
                         overflow,
                     });
                 };
@@ -978,6 +984,79 @@ impl Series {
             return true;
         }
         self.observe(value) // refused there
+    }
+
+    /// As [`Series::inc`], and keeps what led to it as the counter's exemplar: see
+    /// [`Series::keep_exemplar`]. False when the amount is refused.
+    ///
+    /// # Errors
+    /// [`Error::Exemplar`] when the labels cannot be those of one; the amount is counted nevertheless,
+    /// as prometheus_client does.
+    pub fn inc_with_exemplar(
+        &self,
+        amount: f64,
+        labels: &[(&str, &str)],
+        unix_seconds: Option<f64>,
+    ) -> Result<bool, Error> {
+        Ok(self.inc(amount) && {
+            self.keep_exemplar(amount, labels, unix_seconds)?;
+            true
+        })
+    }
+
+    /// As [`Series::observe`], and keeps what led to it as the exemplar of the histogram's bucket.
+    ///
+    /// # Errors
+    /// As [`Series::inc_with_exemplar`]; [`Error::WrongType`] for a summary, which has no exemplars.
+    pub fn observe_with_exemplar(
+        &self,
+        value: f64,
+        labels: &[(&str, &str)],
+        unix_seconds: Option<f64>,
+    ) -> Result<bool, Error> {
+        Ok(self.observe(value) && {
+            self.keep_exemplar(value, labels, unix_seconds)?;
+            true
+        })
+    }
+
+    /// Keeps an exemplar of a value that was counted, now or at the time given, for all processes: the
+    /// latest is shown. False when it is not kept: the value cannot be counted, there is no room, or 16
+    /// have come for it in the last tenth of a second.
+    ///
+    /// # Errors
+    /// [`Error::Exemplar`]: more than 128 characters, or a label name that is empty, given twice or
+    /// holds a control character. [`Error::WrongType`] unless this is a counter or a histogram.
+    pub fn keep_exemplar(
+        &self,
+        value: f64,
+        labels: &[(&str, &str)],
+        unix_seconds: Option<f64>,
+    ) -> Result<bool, Error> {
+        let spec = &self.family.spec;
+        if !matches!(self.metric_type, MetricType::Counter | MetricType::Histogram) {
+            return Err(Error::WrongType {
+                metric: spec.name.clone(),
+                operation: "an exemplar",
+                metric_type: self.metric_type.as_str(),
+            });
+        }
+        let labels = exemplar::Labels::new(&spec.name, labels)?;
+        let unix_seconds = unix_seconds.unwrap_or_else(|| os::unix_ns() as f64 / 1e9);
+        let number = registry::exemplar_number(self.metric_type, &spec.buckets, value);
+        Ok(self.entry.get().zip(number).is_some_and(|(entry, number)| {
+            let cell = entry.cell.load(Ordering::Relaxed) + number as u32; // written once
+            let generation = self.generation_stamp() as u32 - 1;
+            exemplar::keep(segment(), cell, generation, &labels, value, unix_seconds)
+        }))
+    }
+
+    /// The exemplar of a counter, or of a histogram's bucket by its index; whichever process has kept it.
+    pub fn exemplar(&self, bucket: usize) -> Option<Exemplar> {
+        let spec = &self.family.spec;
+        let exemplars =
+            SeriesPlace::of(segment(), self.id(), spec)?.exemplars(segment(), &spec.buckets);
+        exemplars.into_iter().find(|(number, _)| *number == bucket).map(|(_, exemplar)| exemplar)
     }
 
     #[cold]

@@ -53,6 +53,8 @@ mod drain;
 #[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
+mod exemplar;
+#[cfg(not(loom))]
 pub mod exposition;
 #[cfg(not(loom))]
 pub mod http;

@@ -283,6 +283,21 @@ impl FamilySpec {
     }
 }
 
+/// Which of its series' exemplars a value belongs to: a counter has one, a histogram one for each bucket.
+pub(crate) fn exemplar_number(
+    metric_type: MetricType,
+    buckets: &[f64],
+    value: f64,
+) -> Option<usize> {
+    match metric_type {
+        MetricType::Counter => (0.0..f64::INFINITY).contains(&value).then_some(0),
+        MetricType::Histogram if value.is_finite() => {
+            Some(buckets.partition_point(|bound| *bound < value))
+        }
+        _ => None,
+    }
+}
+
 fn bad_name(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("is empty")

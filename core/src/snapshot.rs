@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::GaugeLabel;
 use crate::drain::{self, Copied};
+use crate::exemplar;
 use crate::layout::*;
 use crate::registry::{self, FamilySpec, GaugeMode};
 use crate::segment::Segment;
@@ -11,6 +12,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::totals::{Stamped, Words};
 use crate::worker;
 
+pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
 pub use crate::registry::MetricType;
 
 // ---------------------------------------------------------------------------------------------
@@ -72,6 +74,8 @@ pub struct Snapshot {
     pub numbers: Vec<[f64; 2]>,
     /// Samples of the gauge modes `all` and `liveall`, ordered by family and series.
     pub per_worker: Vec<WorkerSample>,
+    /// Ordered by family, series and bucket.
+    pub exemplars: Vec<SeriesExemplar>,
     /// True when another process held the drain lock all the time and the rings were only looked at.
     pub peeked: bool,
 }
@@ -89,6 +93,19 @@ pub struct WorkerSample {
     pub label_value: String,
     /// The gauge's value in that worker.
     pub value: f64,
+}
+
+/// The exemplar of a counter or of a histogram's bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesExemplar {
+    /// Index into `catalog.families`.
+    pub family: u32,
+    /// Index into that family's `series`.
+    pub series: u32,
+    /// Index of the bucket that the value lies in; 0 for a counter.
+    pub bucket: u32,
+    /// What it is.
+    pub exemplar: Exemplar,
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -116,6 +133,34 @@ impl SeriesPlace {
             .filter(|_| u64::from(gauge) < series_ids(segment.max_series()))?;
         let (metric_type, mode) = (spec.metric_type, spec.gauge_mode);
         Some(SeriesPlace { id, metric_type, mode, cell, n_cells, gauge })
+    }
+
+    /// Its exemplars by bucket; `buckets` are the family's.
+    pub(crate) fn exemplars(&self, segment: &Segment, buckets: &[f64]) -> Vec<(usize, Exemplar)> {
+        let takes = matches!(self.metric_type, MetricType::Counter | MetricType::Histogram);
+        let cells = self.cell..self.cell + self.n_cells;
+        if !takes || exemplar::n_slots(segment) == 0 {
+            return Vec::new();
+        }
+        let generation = self.generation(segment);
+        cells
+            .enumerate()
+            .filter_map(|(number, cell)| {
+                let exemplar = exemplar::of_cell(segment, cell, generation)?;
+                self.has_place_for(buckets, number, &exemplar).then_some((number, exemplar))
+            })
+            .collect()
+    }
+
+    /// Its value lies where it stands: nothing scribbled makes a page that Prometheus refuses.
+    fn has_place_for(&self, buckets: &[f64], number: usize, exemplar: &Exemplar) -> bool {
+        let place = registry::exemplar_number(self.metric_type, buckets, exemplar.value);
+        place == Some(number)
+    }
+
+    fn generation(&self, segment: &Segment) -> u32 {
+        let state = segment.series(self.id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `registry::revive`
+        registry::generation_of(state)
     }
 }
 
@@ -298,6 +343,8 @@ pub(crate) struct Reader {
     places: Vec<SeriesPlace>,
     /// Family and series index of each gauge number.
     by_gauge: Vec<Option<(u32, u32, usize)>>,
+    /// First cell, family and series index, and index in `places`, by cell; made when there are exemplars.
+    by_cell: Vec<(u32, u32, u32, usize)>,
     /// Families whose overflow series is in the catalog.
     overflowed: Vec<u32>,
 }
@@ -305,8 +352,9 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new(segment: &'static Segment) -> Reader {
         let catalog = Arc::new(Catalog::default());
-        let (places, by_gauge, overflowed) = (Vec::new(), Vec::new(), Vec::new());
-        Reader { segment, catalog, seen: None, places, by_gauge, overflowed }
+        let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
+        let overflowed = Vec::new();
+        Reader { segment, catalog, seen: None, places, by_gauge, by_cell, overflowed }
     }
 
     /// Puts values and catalog together. `copied` was drained or peeked by the caller.
@@ -332,7 +380,42 @@ impl Reader {
             }
         }
         numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
-        Snapshot { catalog: Arc::clone(&self.catalog), numbers, per_worker, peeked }
+        let (catalog, exemplars) = (Arc::clone(&self.catalog), self.read_exemplars());
+        Snapshot { catalog, numbers, per_worker, exemplars, peeked }
+    }
+
+    /// All exemplars of series that are shown, in their order.
+    fn read_exemplars(&mut self) -> Vec<SeriesExemplar> {
+        let segment = self.segment;
+        let mut all = exemplar::all(segment).peekable();
+        if all.peek().is_some() && self.by_cell.is_empty() {
+            self.index_cells();
+        }
+        let found = all.filter_map(|(cell, generation, exemplar)| {
+            let at = self.by_cell.partition_point(|(first, ..)| *first <= cell).checked_sub(1)?;
+            let (first, family, series, place) = *self.by_cell.get(at)?;
+            let place = self.places.get(place)?;
+            let buckets = &self.catalog.families.get(family as usize)?.buckets;
+            let bucket = cell - first;
+            let shown = place.generation(segment) == generation
+                && place.has_place_for(buckets, bucket as usize, &exemplar);
+            shown.then_some(SeriesExemplar { family, series, bucket, exemplar })
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|e| (e.family, e.series, e.bucket));
+        found.dedup_by_key(|e| (e.family, e.series, e.bucket)); // a slot that was scribbled over
+        found
+    }
+
+    /// Which series has which cells: an exemplar knows its cell only.
+    fn index_cells(&mut self) {
+        let families = self.catalog.families.iter().enumerate();
+        let series = families.flat_map(|(f, family)| (0..family.series.len()).map(move |s| (f, s)));
+        let of_place = |(at, ((f, s), place)): (usize, ((usize, usize), &SeriesPlace))| {
+            (place.cell, f as u32, s as u32, at)
+        };
+        self.by_cell = series.zip(&self.places).enumerate().map(of_place).collect();
+        self.by_cell.sort_unstable();
     }
 
     /// All gauges, worker by worker (cells lie together), by gauge number.
@@ -390,6 +473,7 @@ impl Reader {
         }
         let (mut families, places) = builder.finish();
         self.by_gauge.clear();
+        self.by_cell.clear();
         let mut at = 0;
         for (f, family) in families.iter().enumerate() {
             for s in 0..family.series.len() {
@@ -555,6 +639,12 @@ impl SelfMetrics {
             "Events of unknown series: memory was scribbled over.",
             MetricType::Counter,
             &[("", counter_of!(corrupt_events))],
+        ),
+        (
+            "promring_exemplars_dropped_total",
+            "Exemplars that found no room: so many counters and buckets have one.",
+            MetricType::Counter,
+            &[("", counter_of!(exemplars_no_space))],
         ),
         (
             "promring_drains_total",

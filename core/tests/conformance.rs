@@ -122,6 +122,43 @@ fn found(family: &Family, metric_type: MetricType) -> Vec<(String, Vec<String>, 
     samples.filter(|(suffix, _, _)| suffix != "_created").collect()
 }
 
+/// An exemplar in words: its bucket's upper bound, if it has one, its labels' values, value and time.
+type Traced = (Option<u64>, Vec<String>, f64, f64);
+
+/// The exemplars of a family that a page should have: an `unknown` has none.
+fn expected_exemplars(snapshot: &Snapshot, f: usize, unknown: bool) -> Vec<Traced> {
+    let family = &snapshot.catalog.families[f];
+    let own = snapshot.exemplars.iter().filter(|e| e.family as usize == f && !unknown);
+    let bound = |bucket: u32| match family.metric_type {
+        MetricType::Histogram => {
+            let bound = family.buckets.get(bucket as usize).copied().unwrap_or(f64::INFINITY);
+            Some(bound.to_bits())
+        }
+        _ => None,
+    };
+    own.map(|e| {
+        let values = e.exemplar.labels.iter().map(|(_, value)| value.clone()).collect();
+        (bound(e.bucket), values, e.exemplar.value, e.exemplar.unix_seconds)
+    })
+    .collect()
+}
+
+fn found_exemplars(family: &Family) -> Vec<Traced> {
+    let bound = |sample: &strict::Sample| {
+        let le =
+            sample.labels.iter().find(|(name, _)| name == "le" && family.type_word == "histogram");
+        le.map(|(_, value)| value.replace("+Inf", "inf").parse::<f64>().unwrap().to_bits())
+    };
+    let traced =
+        family.samples.iter().filter_map(|sample| Some((sample, sample.exemplar.as_ref()?)));
+    traced
+        .map(|(sample, e)| {
+            let values = e.labels.iter().map(|(_, value)| value.clone()).collect();
+            (bound(sample), values, e.value, e.timestamp)
+        })
+        .collect()
+}
+
 fn same_bits(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
@@ -143,6 +180,19 @@ fn check_round_trip(snapshot: &Snapshot, choice: Choice, dialect: Dialect) -> Re
             });
         if !same {
             return Err(format!("{}: wanted {wanted:?}\nfound {found:?}", registered.name));
+        }
+        let (wanted, found) = match dialect {
+            Dialect::OpenMetrics => (
+                expected_exemplars(snapshot, f, read.type_word == "unknown"),
+                found_exemplars(read),
+            ),
+            _ => (Vec::new(), found_exemplars(read)),
+        };
+        // What an escaping scheme has made too long is left out; `values` alone makes names that long.
+        let same = wanted == found
+            || choice.escaping == Escaping::Values && found.iter().all(|e| wanted.contains(e));
+        if !same {
+            return Err(format!("{}: exemplars {wanted:?}\nfound {found:?}", registered.name));
         }
         let word = registered.metric_type.as_str();
         let unknown = open_metrics && word == "counter" && read.type_word == "unknown";
@@ -200,6 +250,7 @@ fn what_is_kept_makes_no_difference() {
             catalog: first.catalog.clone(),
             numbers: first.numbers.iter().map(|[a, b]| [*a, 1.0 - b.clamp(0.0, 1.0)]).collect(),
             per_worker: first.per_worker.iter().skip(1).cloned().collect(),
+            exemplars: first.exemplars.clone(),
             peeked: false,
         };
         let mut third = odd::snapshot(seed);
@@ -238,7 +289,8 @@ fn found_in_message(family: &messages::MetricFamily) -> Vec<(String, Vec<String>
             add("_sum", None, summary.sample_sum());
             add("_count", None, summary.sample_count() as f64);
         } else if let Some(histogram) = &metric.histogram {
-            for bucket in &histogram.bucket {
+            let finite = |b: &&messages::Bucket| b.upper_bound() < f64::INFINITY;
+            for bucket in histogram.bucket.iter().filter(finite) {
                 let exact = bucket.cumulative_count_float;
                 let count = exact.unwrap_or(bucket.cumulative_count() as f64);
                 assert_eq!(count.round(), bucket.cumulative_count() as f64);
@@ -269,6 +321,30 @@ fn expected_in_message(snapshot: &Snapshot, f: usize) -> Vec<Expected> {
     positive
 }
 
+fn check_exemplars(
+    snapshot: &Snapshot,
+    f: usize,
+    read: &messages::MetricFamily,
+    escaping: Escaping,
+) {
+    let mut found: Vec<Traced> = Vec::new();
+    for metric in &read.metric {
+        let counter = metric.counter.iter().map(|counter| (None, &counter.exemplar));
+        let buckets = metric.histogram.iter().flat_map(|histogram| &histogram.bucket);
+        let buckets = buckets.map(|b| (Some(b.upper_bound().to_bits()), &b.exemplar));
+        for (bound, exemplar) in counter.chain(buckets) {
+            let Some(exemplar) = exemplar else { continue };
+            let values = exemplar.label.iter().map(|label| label.value().to_string()).collect();
+            let time = exemplar.timestamp.as_ref().expect("a timestamp");
+            let seconds = time.seconds as f64 + f64::from(time.nanos) / 1e9;
+            found.push((bound, values, exemplar.value(), seconds));
+        }
+    }
+    let wanted = expected_exemplars(snapshot, f, false);
+    let fewer = escaping == Escaping::Values && found.iter().all(|e| wanted.contains(e));
+    assert!(wanted == found || fewer, "{wanted:?}\nfound {found:?}");
+}
+
 #[test]
 fn messages_hold_whatever_is_registered() {
     for seed in 0..2_000 {
@@ -291,6 +367,7 @@ fn messages_hold_whatever_is_registered() {
                         .zip(&found)
                         .all(|(w, f)| w.0 == f.0 && w.1 == f.1 && same_bits(w.2, f.2));
                 assert!(same, "snapshot {seed}: wanted {wanted:?}\nfound {found:?}");
+                check_exemplars(&snapshot, f, read, escaping);
                 assert_eq!((read.help(), read.unit()), (&*registered.help, &*registered.unit));
             }
             assert_eq!(families.next(), None);
@@ -324,7 +401,13 @@ fn one_snapshot(families: Vec<CatalogFamily>) -> Snapshot {
     let n: usize = families.iter().map(|f| f.series.len() * (f.buckets.len() + 1)).sum();
     let numbers = (0..n).map(|i| [i as f64 + 1.0, 1.0]).collect();
     let catalog = Catalog { version: 1, families };
-    Snapshot { catalog: catalog.into(), numbers, per_worker: Vec::new(), peeked: false }
+    Snapshot {
+        catalog: catalog.into(),
+        numbers,
+        per_worker: Vec::new(),
+        exemplars: Vec::new(),
+        peeked: false,
+    }
 }
 
 #[test]
@@ -483,7 +566,13 @@ fn the_prometheus_client_crate_writes_the_same() {
         family("took", "Took.", MetricType::Histogram, &bounds),
     ];
     let catalog = Catalog { version: 1, families };
-    let snapshot = Snapshot { catalog: catalog.into(), numbers, per_worker: vec![], peeked: false };
+    let snapshot = Snapshot {
+        catalog: catalog.into(),
+        numbers,
+        per_worker: vec![],
+        exemplars: vec![],
+        peeked: false,
+    };
     let ours = render(&snapshot, Choice::negotiate("application/openmetrics-text", ""));
     let mut theirs = String::new();
     encode(&mut theirs, &registry).unwrap();

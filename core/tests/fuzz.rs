@@ -177,8 +177,13 @@ fn expose(input: u64, renderer: &mut Renderer) {
         .map(|f| f.series.len() * if f.metric_type == MetricType::Summary { 2 } else { 1 })
         .sum();
     let catalog = Catalog { version: input + 1, families };
-    let snapshot =
-        Snapshot { catalog: catalog.into(), numbers, per_worker: Vec::new(), peeked: false };
+    let snapshot = Snapshot {
+        catalog: catalog.into(),
+        numbers,
+        per_worker: Vec::new(),
+        exemplars: Vec::new(),
+        peeked: false,
+    };
     let mut page = Vec::new();
     renderer.text(&snapshot, &mut page);
     let page = String::from_utf8(page).expect("UTF-8");

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::{Escaping, Format};
-use crate::snapshot::{Catalog, CatalogFamily, MetricType};
+use crate::snapshot::{Catalog, CatalogFamily, Exemplar, MetricType, MAX_CODE_POINTS};
 
 /// A family's names in one format under one scheme; raw text, quoted where it is written.
 #[derive(Debug, PartialEq)]
@@ -180,6 +180,23 @@ fn values_escaped(name: &str, colon: bool) -> String {
         }
     }
     escaped
+}
+
+/// An exemplar's labels under a scheme, no name twice; None when they have become too long by it.
+pub(super) fn exemplar_labels(
+    exemplar: &Exemplar,
+    escaping: Escaping,
+) -> Option<Vec<(String, &str)>> {
+    let mut labels: Vec<(String, &str)> = Vec::new();
+    for (raw, value) in &exemplar.labels {
+        let mut name = escaping.label_name(raw);
+        while labels.iter().any(|(other, _)| *other == name) {
+            name = values_escaped(&name, false);
+        }
+        labels.push((name, value));
+    }
+    let length = |(name, value): &(String, &str)| name.chars().count() + value.chars().count();
+    (labels.iter().map(length).sum::<usize>() <= MAX_CODE_POINTS).then_some(labels)
 }
 
 /// A worker's label beside the family's own: another name if the family has it itself.

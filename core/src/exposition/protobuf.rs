@@ -7,11 +7,14 @@
 use super::names::{self, Names};
 use super::page;
 use super::Escaping;
-use crate::snapshot::{CatalogFamily, CatalogSeries, MetricType, Snapshot, WorkerSample};
+use crate::snapshot::{
+    CatalogFamily, CatalogSeries, Exemplar, MetricType, SeriesExemplar, Snapshot, WorkerSample,
+};
 
 /// The constant bytes of all families.
 pub(super) struct Constants {
     version: u64,
+    escaping: Escaping,
     families: Vec<Family>,
 }
 
@@ -49,6 +52,7 @@ impl Constants {
         let families = snapshot.catalog.families.iter().zip(names);
         Constants {
             version: snapshot.catalog.version,
+            escaping,
             families: families.map(|(family, names)| Family::new(family, names)).collect(),
         }
     }
@@ -61,6 +65,7 @@ impl Constants {
     pub(super) fn render(&self, snapshot: &Snapshot, out: &mut Vec<u8>) {
         let mut numbers = snapshot.numbers.as_slice();
         let mut samples = snapshot.per_worker.as_slice();
+        let mut exemplars = snapshot.exemplars.as_slice();
         let mut metrics = Vec::new();
         out.clear();
         for (f, (kept, family)) in self.families.iter().zip(&snapshot.catalog.families).enumerate()
@@ -69,8 +74,13 @@ impl Constants {
             let (mine, rest) = numbers.split_at(numbers.len().min(n));
             let n_samples = samples.iter().take_while(|s| s.family as usize == f).count();
             let (own_samples, other_samples) = samples.split_at(n_samples);
+            let of_family = |e: &&SeriesExemplar| e.family as usize == f;
+            let (own_exemplars, others) =
+                exemplars.split_at(exemplars.iter().take_while(of_family).count());
+            exemplars = others;
             metrics.clear();
-            kept.write_metrics(family, mine, &mut metrics);
+            let own_exemplars = Exemplars { rest: own_exemplars, escaping: self.escaping };
+            kept.write_metrics(family, mine, own_exemplars, &mut metrics);
             kept.write_worker_samples(family, own_samples, &mut metrics);
             if !metrics.is_empty() {
                 write_varint((kept.head.len() + metrics.len()) as u64, out);
@@ -105,6 +115,10 @@ const HISTOGRAM_COUNT_FLOAT: u32 = 4;
 const BUCKET_COUNT: u32 = 1;
 const BUCKET_UPPER_BOUND: u32 = 2;
 const BUCKET_COUNT_FLOAT: u32 = 4;
+const COUNTER_EXEMPLAR: u32 = 2;
+const BUCKET_EXEMPLAR: u32 = 3;
+const EXEMPLAR_VALUE: u32 = 2;
+const EXEMPLAR_TIMESTAMP: u32 = 3;
 const TIMESTAMP_SECONDS: u32 = 1;
 const TIMESTAMP_NANOS: u32 = 2;
 
@@ -162,7 +176,13 @@ impl Family {
         Family { head, labels, created, label_names: names.labels }
     }
 
-    fn write_metrics(&self, family: &CatalogFamily, numbers: &[[f64; 2]], out: &mut Vec<u8>) {
+    fn write_metrics(
+        &self,
+        family: &CatalogFamily,
+        numbers: &[[f64; 2]],
+        mut exemplars: Exemplars,
+        out: &mut Vec<u8>,
+    ) {
         let mut value = Vec::new();
         let per_series = page::numbers_per_series(family);
         for (s, numbers) in numbers.chunks_exact(per_series).enumerate() {
@@ -172,12 +192,18 @@ impl Family {
                 (MetricType::Gauge, [[_, present]]) if *present == 0.0 => continue,
                 (MetricType::Counter | MetricType::Gauge, _) => {
                     write_double(VALUE, numbers[0][0], &mut value);
+                    exemplars.write(s, 0, COUNTER_EXEMPLAR, &mut value);
                 }
                 (MetricType::Summary, _) => {
                     write_uint(SAMPLE_COUNT, numbers[0][0].round() as u64, &mut value);
                     write_double(SAMPLE_SUM, numbers[0][1], &mut value);
                 }
-                (MetricType::Histogram, _) => write_buckets(&family.buckets, numbers, &mut value),
+                (MetricType::Histogram, _) => {
+                    let mut exemplar = |bucket, out: &mut Vec<u8>| {
+                        exemplars.write(s, bucket, BUCKET_EXEMPLAR, out)
+                    };
+                    write_buckets(&family.buckets, numbers, &mut exemplar, &mut value);
+                }
             }
             self.write_metric(family, self.labels.get(s), &value, out);
         }
@@ -214,17 +240,60 @@ impl Family {
     }
 }
 
-/// Cumulative counts; `+Inf` is left out, since it is the count.
-fn write_buckets(bounds: &[f64], numbers: &[[f64; 2]], out: &mut Vec<u8>) {
+/// A family's exemplars that have not been written yet.
+struct Exemplars<'a> {
+    rest: &'a [SeriesExemplar],
+    escaping: Escaping,
+}
+
+impl Exemplars<'_> {
+    /// Writes that of a series' bucket as a field; false when there is none. To be asked in their order.
+    fn write(&mut self, series: usize, bucket: usize, field: u32, out: &mut Vec<u8>) -> bool {
+        let place = |e: &SeriesExemplar| (e.series as usize, e.bucket as usize);
+        let before = self.rest.iter().take_while(|e| place(e) < (series, bucket)).count();
+        self.rest = &self.rest[before..];
+        let found = self.rest.first().filter(|e| place(e) == (series, bucket));
+        found.is_some_and(|found| {
+            write_exemplar(field, &found.exemplar, self.escaping, out).is_some()
+        })
+    }
+}
+
+/// None when its labels have become too long by the escaping.
+fn write_exemplar(
+    field: u32,
+    exemplar: &Exemplar,
+    escaping: Escaping,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let mut message = Vec::new();
+    for (name, value) in names::exemplar_labels(exemplar, escaping)? {
+        write_label(&name, value, &mut message);
+    }
+    write_double(EXEMPLAR_VALUE, exemplar.value, &mut message);
+    write_timestamp(EXEMPLAR_TIMESTAMP, exemplar.unix_seconds, &mut message);
+    write_bytes(field, &message, out);
+    Some(())
+}
+
+/// Cumulative counts; `+Inf` is left out, since it is the count, unless it has an exemplar.
+fn write_buckets(
+    bounds: &[f64],
+    numbers: &[[f64; 2]],
+    write_exemplar: &mut impl FnMut(usize, &mut Vec<u8>) -> bool,
+    out: &mut Vec<u8>,
+) {
     let (mut count, mut sum) = (0.0, 0.0);
     let mut bucket = Vec::with_capacity(32);
     for (i, [n, amount]) in numbers.iter().enumerate() {
         count += n;
         sum += amount;
-        if let Some(bound) = bounds.get(i) {
-            bucket.clear();
+        bucket.clear();
+        let has_exemplar = write_exemplar(i, &mut bucket);
+        if has_exemplar || i < bounds.len() {
             write_count(BUCKET_COUNT, BUCKET_COUNT_FLOAT, count, &mut bucket);
-            write_double(BUCKET_UPPER_BOUND, *bound, &mut bucket);
+            let bound = bounds.get(i).copied().unwrap_or(f64::INFINITY);
+            write_double(BUCKET_UPPER_BOUND, bound, &mut bucket);
             write_bytes(HISTOGRAM_BUCKET, &bucket, out);
         }
     }
@@ -257,9 +326,12 @@ fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 fn write_created(field: u32, seconds: f64, out: &mut Vec<u8>) {
-    if seconds <= 0.0 {
-        return; // not known
+    if seconds > 0.0 {
+        write_timestamp(field, seconds, out); // else it is not known
     }
+}
+
+fn write_timestamp(field: u32, seconds: f64, out: &mut Vec<u8>) {
     let mut timestamp = Vec::new();
     write_uint(TIMESTAMP_SECONDS, seconds.floor() as u64, &mut timestamp);
     write_uint(TIMESTAMP_NANOS, (seconds.fract() * 1e9) as u64, &mut timestamp);

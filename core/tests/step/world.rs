@@ -21,6 +21,12 @@ pub enum Call {
 }
 pub const CALLS: [Call; 4] = [Call::Hit, Call::Size, Call::Late, Call::Level];
 
+/// Traces of exemplars: what was there, the stepped process's, what others keep meanwhile and afterwards.
+pub const BEFORE: &str = "before, and longer than the one that follows it";
+pub const OWN: &str = "the stepped process's own";
+pub const MEANWHILE: &str = "meanwhile";
+const AFTERWARDS: &str = "afterwards, in whatever is left";
+
 const LATE: &str = "late_total{tag=\"x\"}";
 
 /// Segments: the one that is stepped on, and copies of it.
@@ -48,6 +54,8 @@ pub struct World {
     pub peer_holds_lock: bool,
     /// What `late_total` showed before the operation removes it.
     pub late_before: Option<f64>,
+    /// Does it keep exemplars of `hits_total`?
+    pub traces: bool,
     /// Gauge values that the dead and the living have set, as they must be shown.
     gauges: HashMap<String, f64>,
 }
@@ -97,6 +105,7 @@ impl World {
             peer,
             peer_holds_lock: false,
             late_before: None,
+            traces: false,
             gauges: HashMap::new(),
         };
         for family in [hits(), sizes()] {
@@ -202,6 +211,9 @@ impl World {
             Err(error) => return vec![error],
         };
         self.compare(&first, 0, 0, &mut wrong);
+        if self.traces {
+            self.judge_exemplar(image, &mut wrong);
+        }
         if !image.is_at_rest() {
             wrong.push("the lock or the redo record was left behind".into());
         }
@@ -229,6 +241,24 @@ impl World {
             None => wrong.push("the drain lock is not to be had by an heir".into()),
         }
         wrong
+    }
+
+    /// An exemplar is shown whole, or the one before it; the dead block nobody who keeps another.
+    fn judge_exemplar(&self, image: Arena, wrong: &mut Vec<String>) {
+        let hit = self.id(Call::Hit);
+        let had = self.base.exemplar(hit).is_some();
+        let shown = image.exemplar(hit);
+        let known = [BEFORE, OWN, MEANWHILE];
+        match &shown {
+            Some(trace) if known.contains(&trace.as_str()) => {}
+            None if !had && self.ledger.get(2 * Call::Hit as usize + 1) < 2 => {}
+            other => wrong.push(format!("the exemplar is {other:?}")),
+        }
+        if !image.keep_exemplar(hit, AFTERWARDS)
+            || image.exemplar(hit).as_deref() != Some(AFTERWARDS)
+        {
+            wrong.push(format!("another exemplar cannot be kept: {:?}", image.exemplar(hit)));
+        }
     }
 
     /// Is each number between what was acknowledged and what was begun?

@@ -1,7 +1,8 @@
 //! Odd snapshots by the number: names, labels and values that formats trip over; the same number, the same snapshot.
 
 use promring::snapshot::{
-    Catalog, CatalogFamily, CatalogSeries, MetricType, Snapshot, WorkerSample,
+    Catalog, CatalogFamily, CatalogSeries, Exemplar, MetricType, SeriesExemplar, Snapshot,
+    WorkerSample,
 };
 
 /// xorshift: small, seeded, ours.
@@ -305,6 +306,35 @@ fn worker_samples(random: &mut Random, families: &[CatalogFamily]) -> Vec<Worker
     samples
 }
 
+/// Exemplars of some counters and buckets, each inside of its bucket.
+fn exemplars(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesExemplar> {
+    let mut all = Vec::new();
+    for (f, family) in families.iter().enumerate() {
+        let histogram = family.metric_type == MetricType::Histogram;
+        if !histogram && family.metric_type != MetricType::Counter {
+            continue;
+        }
+        for (s, bucket) in (0..family.series.len())
+            .flat_map(|s| (0..=family.buckets.len()).map(move |bucket| (s, bucket)))
+        {
+            if random.once_in(3) {
+                let above = family.buckets.last().map_or(0.5, |last| last.abs() * 2.0 + 1.0);
+                let n_labels = random.below(4);
+                let labels = distinct(random, LABELS, n_labels)
+                    .into_iter()
+                    .map(|name| (name, text(random).chars().take(20).collect()))
+                    .collect();
+                let value = family.buckets.get(bucket).copied().unwrap_or(above);
+                let unix_seconds = 1764000000.0 + random.below(1000) as f64 / 8.0;
+                let exemplar = Exemplar { labels, value, unix_seconds };
+                let (family, series, bucket) = (f as u32, s as u32, bucket as u32);
+                all.push(SeriesExemplar { family, series, bucket, exemplar });
+            }
+        }
+    }
+    all
+}
+
 /// The snapshot of that number.
 pub fn snapshot(seed: u64) -> Snapshot {
     let mut random = Random::new(seed);
@@ -317,6 +347,8 @@ pub fn snapshot(seed: u64) -> Snapshot {
         numbers(&mut random, family, &mut all);
     }
     let per_worker = worker_samples(&mut random, &families);
+    let exemplars =
+        if seed.is_multiple_of(2) { Vec::new() } else { exemplars(&mut random, &families) };
     let catalog = Catalog { version: seed, families };
-    Snapshot { catalog: catalog.into(), numbers: all, per_worker, peeked: false }
+    Snapshot { catalog: catalog.into(), numbers: all, per_worker, exemplars, peeked: false }
 }

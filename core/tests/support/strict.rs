@@ -32,6 +32,15 @@ pub struct Sample {
     pub name: String,
     pub labels: Vec<(String, String)>,
     pub value: f64,
+    pub exemplar: Option<Exemplar>,
+}
+
+/// What stands behind a line's value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    pub labels: Vec<(String, String)>,
+    pub value: f64,
+    pub timestamp: f64,
 }
 
 impl Sample {
@@ -209,23 +218,50 @@ impl Cursor<'_> {
                 ensure(self.rest.starts_with([',', '}']), || "no comma after the name".into())?;
                 let _ = self.take(",");
             }
-            while !self.rest.starts_with('}') {
-                let label = self.name(false)?;
-                self.take("=")?;
-                let value = self.quoted()?;
-                ensure(!label.starts_with("__"), || "a reserved label".into())?;
-                ensure(labels.iter().all(|(l, _)| *l != label), || "a label twice".into())?;
-                labels.push((label, value));
-                if !self.rest.starts_with('}') {
-                    self.take(",")?;
-                    ensure(!self.rest.starts_with('}'), || "a comma at the end".into())?;
-                }
-            }
-            self.take("}")?;
+            labels = self.labels_to_the_brace()?;
+            let reserved = labels.iter().any(|(label, _)| label.starts_with("__"));
+            ensure(!reserved, || "a reserved label".into())?;
         }
         self.take(" ")?;
-        let value = number(self.rest)?;
-        Ok(Sample { name: name.ok_or("no name")?, labels, value })
+        let name = name.ok_or("no name")?;
+        let (value, exemplar) = match self.rest.split_once(" # {") {
+            Some((value, rest)) if self.dialect == Dialect::OpenMetrics => {
+                let has_one = name.ends_with("_total") || name.ends_with("_bucket");
+                ensure(has_one, || "an exemplar where none may be".into())?;
+                self.rest = rest;
+                (number(value)?, Some(self.exemplar()?))
+            }
+            _ => (number(self.rest)?, None),
+        };
+        Ok(Sample { name, labels, value, exemplar })
+    }
+
+    fn exemplar(&mut self) -> Result<Exemplar> {
+        let labels = self.labels_to_the_brace()?;
+        self.take(" ")?;
+        let (value, timestamp) = self.rest.split_once(' ').ok_or("no timestamp")?;
+        let length =
+            labels.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum::<usize>();
+        ensure(length <= 128, || format!("an exemplar of {length} characters"))?;
+        Ok(Exemplar { labels, value: number(value)?, timestamp: number(timestamp)? })
+    }
+
+    /// `label="value",…}`: what follows an opened brace.
+    fn labels_to_the_brace(&mut self) -> Result<Vec<(String, String)>> {
+        let mut labels: Vec<(String, String)> = Vec::new();
+        while !self.rest.starts_with('}') {
+            let label = self.name(false)?;
+            self.take("=")?;
+            let value = self.quoted()?;
+            ensure(labels.iter().all(|(l, _)| *l != label), || "a label twice".into())?;
+            labels.push((label, value));
+            if !self.rest.starts_with('}') {
+                self.take(",")?;
+                ensure(!self.rest.starts_with('}'), || "a comma at the end".into())?;
+            }
+        }
+        self.take("}")?;
+        Ok(labels)
     }
 }
 
@@ -334,6 +370,12 @@ fn check_histogram(name: &str, samples: &[&Sample], open_metrics: bool) -> Resul
         .collect::<Result<_>>()?;
     ensure(bounds.windows(2).all(|w| w[0] < w[1]), || format!("bounds not ascending: {bounds:?}"))?;
     ensure(bounds.last() == Some(&f64::INFINITY), || "no +Inf bucket".into())?;
+    let below = std::iter::once(f64::NEG_INFINITY).chain(bounds.iter().copied());
+    for ((bucket, bound), below) in buckets.iter().zip(&bounds).zip(below) {
+        let inside = |e: &Exemplar| below < e.value && e.value <= *bound;
+        let fits = bucket.exemplar.as_ref().is_none_or(inside);
+        ensure(fits, || format!("an exemplar outside of its bucket: {bucket:?}"))?;
+    }
     let rising = buckets.windows(2).all(|w| w[0].value <= w[1].value);
     ensure(rising, || "buckets are not cumulative".into())?;
     let all = buckets.last().map(|bucket| bucket.value);
