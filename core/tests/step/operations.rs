@@ -270,7 +270,8 @@ pub const ALL: &[Operation] = &[
         name: "keep another exemplar",
         lay: |world| {
             world.traces = true;
-            assert!(world.stage.keep_exemplar(world.id(Call::Hit), BEFORE));
+            // Both copies are in use.
+            (0..2).for_each(|_| assert!(world.stage.keep_exemplar(world.id(Call::Hit), BEFORE)));
         },
         prepare: |_, ledger| traced_hit_after(ledger, 1),
         nested_every: 0,

@@ -21,9 +21,10 @@ pub enum Call {
 }
 pub const CALLS: [Call; 4] = [Call::Hit, Call::Size, Call::Late, Call::Level];
 
-/// Traces of exemplars: what was there, the stepped process's, what others keep meanwhile and afterwards.
-pub const BEFORE: &str = "before, and longer than the one that follows it";
-pub const OWN: &str = "the stepped process's own";
+/// Traces of exemplars: what was there, the stepped process's (as long, so that a mixture could be read),
+/// what others keep meanwhile and afterwards.
+pub const BEFORE: &str = "what was there before it started";
+pub const OWN: &str = "kept by the process it is all on";
 pub const MEANWHILE: &str = "meanwhile";
 const AFTERWARDS: &str = "afterwards, in whatever is left";
 
