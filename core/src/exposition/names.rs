@@ -190,7 +190,7 @@ pub(super) fn exemplar_labels(
     let mut labels: Vec<(String, &str)> = Vec::new();
     for (raw, value) in &exemplar.labels {
         let mut name = escaping.label_name(raw);
-        while labels.iter().any(|(other, _)| *other == name) {
+        while name.starts_with("__") || labels.iter().any(|(other, _)| *other == name) {
             name = values_escaped(&name, false);
         }
         labels.push((name, value));

@@ -319,6 +319,9 @@ fn exemplars(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesExemp
         {
             if random.once_in(3) {
                 let above = family.buckets.last().map_or(0.5, |last| last.abs() * 2.0 + 1.0);
+                if bucket == family.buckets.len() && above.is_infinite() {
+                    continue; // nothing finite is above the last bound
+                }
                 let n_labels = random.below(4);
                 let labels = distinct(random, LABELS, n_labels)
                     .into_iter()
