@@ -41,6 +41,7 @@ fn spec(name: &str, metric_type: MetricType) -> FamilySpec {
         gauge_mode: GaugeMode::All,
         label_names: vec!["k".into()],
         buckets,
+        native: None,
     }
 }
 

@@ -49,6 +49,7 @@ fn snapshots(lines: usize) -> [Snapshot; 2] {
         metric_type,
         label_names: ["path", "method", "code"][..labels].iter().map(ToString::to_string).collect(),
         buckets: buckets.to_vec(),
+        native: None,
         series: series(n, labels),
     };
     let bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -70,6 +71,7 @@ fn snapshots(lines: usize) -> [Snapshot; 2] {
         numbers: numbers(&catalog, seed),
         per_worker: Vec::new(),
         exemplars: Vec::new(),
+        natives: Vec::new(),
         peeked: false,
     })
 }

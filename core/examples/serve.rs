@@ -16,6 +16,7 @@ fn spec(name: &str, unit: &str, metric_type: MetricType, labels: &[&str]) -> Fam
         gauge_mode: GaugeMode::MostRecent,
         label_names: labels.iter().map(ToString::to_string).collect(),
         buckets,
+        native: None,
     }
 }
 

@@ -9,9 +9,10 @@
 //! one of the two events. Where nothing keeps threads apart, [`allow_threads`] gives each pushing thread
 //! a place of its own.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hashbrown::{Equivalent, HashMap};
@@ -22,6 +23,7 @@ use crate::drain::{self, Copied, Drainer, Plans};
 use crate::error::Error;
 use crate::exemplar;
 use crate::layout::*;
+use crate::native::CellMap;
 use crate::os;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
@@ -32,6 +34,7 @@ use crate::totals;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
 pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
+pub use crate::native::{Native, NativeHistogram};
 pub use crate::registry::{FamilySpec, GaugeMode, MetricType};
 
 /// How long a scrape, a `get` or a removal waits for the drain lock before it looks without it.
@@ -565,6 +568,8 @@ struct Link {
     registered: FamilySpec,
     /// For each registered label, the index of its value in our order.
     order: Vec<usize>,
+    /// With exponential buckets: which cells belong to which.
+    cells: Option<Arc<CellMap>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -612,7 +617,8 @@ pub struct SeriesValue {
     pub value: Value,
     /// Creation time, seconds since the Unix epoch.
     pub created_seconds: f64,
-    /// Of a counter, under 0, and of a histogram's buckets, by their indices.
+    /// Of a counter, under 0, and of a histogram's classic buckets, by their indices; where there are none,
+    /// under any number.
     pub exemplars: Vec<(usize, Exemplar)>,
     /// True for the series that stands for label sets beyond the caps.
     pub overflow: bool,
@@ -625,6 +631,7 @@ pub struct SeriesValue {
 /// the `Error`s of [`FamilySpec::validate`]; [`Error::Full`] when there is no memory for it.
 pub fn family(spec: &FamilySpec) -> Result<&'static Family, Error> {
     let segment = segment();
+    let spec = &configured(spec);
     let mut families = lock(&FAMILIES);
     let known = families
         .iter()
@@ -639,6 +646,19 @@ pub fn family(spec: &FamilySpec) -> Result<&'static Family, Error> {
     Ok(family)
 }
 
+/// A histogram's spec, with the exponential buckets that configuration asks for by its name.
+fn configured(spec: &FamilySpec) -> Cow<'_, FamilySpec> {
+    let histogram = spec.metric_type == MetricType::Histogram && spec.native.is_none();
+    match config().native_for(&spec.name).filter(|_| histogram) {
+        Some((schema, alone)) => {
+            let native = Some(Native::around(schema, &spec.buckets));
+            let buckets = if alone { Vec::new() } else { spec.buckets.clone() };
+            Cow::Owned(FamilySpec { native, buckets, ..spec.clone() })
+        }
+        None => Cow::Borrowed(spec),
+    }
+}
+
 /// Every family that any process of the app has registered.
 pub fn families() -> Vec<&'static Family> {
     let segment = segment();
@@ -651,9 +671,12 @@ impl Family {
     fn register(segment: &Segment, spec: &FamilySpec) -> Result<Family, Error> {
         let (id, registered) = registry::find_or_add_family(segment, spec)?;
         let order = order_of(&registered, spec);
+        let cells =
+            registered.native.map(|native| Arc::new(CellMap::new(&registered.buckets, native)));
+        let (buckets, native) = (registered.buckets.clone(), registered.native);
         Ok(Family {
-            spec: spec.clone(),
-            link: Mutex::new(Link { id, registered, order }),
+            spec: FamilySpec { buckets, native, ..spec.clone() },
+            link: Mutex::new(Link { id, registered, order, cells }),
             series: Mutex::new(HashMap::new()),
             overflow: OnceLock::new(),
         })
@@ -742,6 +765,17 @@ impl Family {
         registry::find_or_add_series(segment, link.id, &link.registered, &ordered)
     }
 
+    /// Where a series' values lie, and what its cells mean if there are exponential buckets.
+    fn place_of(&self, segment: &Segment, id: u32) -> Option<(SeriesPlace, Option<Arc<CellMap>>)> {
+        let link = lock(&self.link);
+        let n_cells = match &link.cells {
+            Some(cells) => cells.n_cells() as u64,
+            None => link.registered.cells_per_series(),
+        };
+        let place = SeriesPlace::of(segment, id, &link.registered, n_cells as u32)?;
+        Some((place, link.cells.clone()))
+    }
+
     fn overflow_series(&'static self, segment: &'static Segment, id: u32) -> &'static Series {
         self.overflow.get_or_init(|| Series::leak(self, segment, id))
     }
@@ -820,8 +854,8 @@ impl Family {
         consolidated(|segment, totals, own| {
             let mut all = Vec::new();
             for (id, label_values, overflow) in self.live_series(segment) {
-                let (Some(place), Some(entry)) =
-                    (SeriesPlace::of(segment, id, &self.spec), segment.series(id))
+                let (Some((place, cells)), Some(entry)) =
+                    (self.place_of(segment, id), segment.series(id))
                 else {
                     continue;
                 };
@@ -846,7 +880,7 @@ impl Family {
                         push(Some(worker), Value::Number(value));
                     }
                 } else {
-                    push(None, event_value(segment, totals, &place, self.spec.metric_type));
+                    push(None, event_value(segment, totals, &place, cells.as_deref()));
                 }
             }
             all
@@ -864,11 +898,15 @@ fn event_value(
     segment: &Segment,
     totals: &Totals,
     place: &SeriesPlace,
-    metric_type: MetricType,
+    cells: Option<&CellMap>,
 ) -> Value {
     let mut numbers = Vec::new();
     snapshot::read_events(segment, totals, place, true, &mut numbers);
-    match metric_type {
+    if let Some(cells) = cells {
+        let all = std::mem::take(&mut numbers);
+        cells.classic(&all, &mut numbers);
+    }
+    match place.metric_type {
         MetricType::Histogram => Value::Histogram {
             counts: numbers.iter().map(|[count, _]| *count).collect(),
             sum: numbers.iter().map(|[_, sum]| *sum).sum(),
@@ -1053,9 +1091,8 @@ impl Series {
 
     /// The exemplar of a counter, or of a histogram's bucket by its index; whichever process has kept it.
     pub fn exemplar(&self, bucket: usize) -> Option<Exemplar> {
-        let spec = &self.family.spec;
-        let exemplars =
-            SeriesPlace::of(segment(), self.id(), spec)?.exemplars(segment(), &spec.buckets);
+        let (place, _) = self.family.place_of(segment(), self.id())?;
+        let exemplars = place.exemplars(segment(), &self.family.spec.buckets);
         exemplars.into_iter().find(|(number, _)| *number == bucket).map(|(_, exemplar)| exemplar)
     }
 
@@ -1174,14 +1211,24 @@ impl Series {
             return Value::Number(self.get_local());
         }
         consolidated(|segment, totals, own| {
-            let Some(place) = SeriesPlace::of(segment, self.id(), &self.family.spec) else {
+            let Some((place, cells)) = self.family.place_of(segment, self.id()) else {
                 return Value::Number(0.0);
             };
             if self.metric_type == MetricType::Gauge {
                 let gauge = snapshot::read_gauge(segment, totals, &place, own);
                 return Value::Number(gauge.merged.unwrap_or(0.0));
             }
-            event_value(segment, totals, &place, self.metric_type)
+            event_value(segment, totals, &place, cells.as_deref())
+        })
+    }
+
+    /// The exponential buckets over all processes, drained first; None where the family has none.
+    pub fn native_histogram(&self) -> Option<NativeHistogram> {
+        consolidated(|segment, totals, _| {
+            let (place, cells) = self.family.place_of(segment, self.id())?;
+            let mut numbers = Vec::new();
+            snapshot::read_events(segment, totals, &place, true, &mut numbers);
+            Some(cells?.native(&numbers))
         })
     }
 }

@@ -53,6 +53,49 @@ pub struct Config {
     pub gauge_label: GaugeLabel,
     /// Whether the processes report what they take from the machine (`process_*`).
     pub process_metrics: bool,
+    /// Which histograms have exponential buckets, the first rule that fits a name.
+    pub native_histograms: Vec<NativeRule>,
+}
+
+/// Histograms of these names have exponential buckets, too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NativeRule {
+    /// A name; `*` stands for any characters.
+    pub name: String,
+    /// Schema of their buckets, -4 to 8.
+    pub schema: i8,
+    /// And no others?
+    pub alone: bool,
+}
+
+impl NativeRule {
+    /// `name=schema` or `name=schema:only`.
+    fn parse(text: &str) -> Option<NativeRule> {
+        let (name, schema) = text.trim().split_once('=')?;
+        let (schema, alone) = match schema.split_once(':') {
+            Some((schema, "only")) => (schema, true),
+            Some(_) => return None,
+            None => (schema, false),
+        };
+        let schema = schema.parse().ok().filter(|schema| (-4..=8).contains(schema))?;
+        Some(NativeRule { name: name.to_string(), schema, alone })
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        let mut pieces = self.name.split('*');
+        let Some(mut rest) = pieces.next().and_then(|start| name.strip_prefix(start)) else {
+            return false;
+        };
+        let mut last = None;
+        for piece in pieces {
+            // Every piece but the last goes where it first fits.
+            if let Some(before) = last.replace(piece) {
+                let Some(at) = rest.find(before) else { return false };
+                rest = &rest[at + before.len()..];
+            }
+        }
+        last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+    }
 }
 
 impl Default for Config {
@@ -67,6 +110,7 @@ impl Default for Config {
             adopt_seconds: 0,
             gauge_label: GaugeLabel::Pid,
             process_metrics: true,
+            native_histograms: Vec::new(),
         }
     }
 }
@@ -133,6 +177,12 @@ pub const SETTINGS: &[Setting] = &[
         env: "PROMRING_PROCESS_METRICS",
         default: "`on`",
         doc: "Whether `process_cpu_seconds_total` and its kin are shown, for all processes of the app together.",
+    },
+    Setting {
+        name: "native_histograms",
+        env: "PROMRING_NATIVE_HISTOGRAMS",
+        default: "none",
+        doc: "Histograms that are native, too: `http_*=3, queue_seconds=5:only` names them (`*` is anything), the schema of their exponential buckets, and whether these take the place of the classic ones.",
     },
 ];
 
@@ -216,15 +266,37 @@ impl Config {
                     _ => return Err(refuse("PROMRING_PROCESS_METRICS", "on or off")),
                 }
             }
+            "native_histograms" => {
+                let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
+                self.native_histograms =
+                    rules.map(NativeRule::parse).collect::<Option<_>>().ok_or_else(|| {
+                        refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
+                    })?;
+            }
             _ => {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics, native_histograms",
                 })
             }
         }
         Ok(())
+    }
+
+    /// Schema of a histogram's exponential buckets, and whether they stand alone; None for others.
+    ///
+    /// ```
+    /// let mut config = promring::config::Config::default();
+    /// config.set("native_histograms", "http_*_seconds=3, db=-1:only").unwrap();
+    /// assert_eq!(config.native_for("http_request_seconds"), Some((3, false)));
+    /// assert_eq!(config.native_for("db"), Some((-1, true)));
+    /// assert_eq!(config.native_for("http_seconds"), None);
+    /// assert!(config.set("native_histograms", "db=9").is_err());
+    /// ```
+    pub fn native_for(&self, name: &str) -> Option<(i8, bool)> {
+        let rule = self.native_histograms.iter().find(|rule| rule.fits(name))?;
+        Some((rule.schema, rule.alone))
     }
 
     /// The segment's path without the suffix of the layout version. `uid` is the effective user's.

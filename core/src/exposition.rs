@@ -155,6 +155,7 @@ impl Renderer {
     ///         metric_type: MetricType::Counter,
     ///         label_names: vec!["queue".into()],
     ///         buckets: vec![],
+    ///         native: None,
     ///         series: vec![CatalogSeries {
     ///             extra_label: None,
     ///             label_values: vec!["a \"b\"".into()],
@@ -167,6 +168,7 @@ impl Renderer {
     ///     numbers: vec![[3.0, 0.0]],
     ///     per_worker: vec![],
     ///     exemplars: vec![],
+    ///     natives: vec![],
     ///     peeked: false,
     /// };
     /// let mut page = Vec::new();

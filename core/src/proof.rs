@@ -263,7 +263,7 @@ impl Eyes {
     }
 
     fn page(&mut self, copied: &Copied, own: Option<usize>) -> String {
-        let snapshot = self.reader.snapshot(copied, own, GaugeLabel::Worker, false);
+        let snapshot = self.reader.snapshot(copied, own, GaugeLabel::Worker, false, true);
         let mut page = Vec::new();
         self.renderer.text(&snapshot, &mut page);
         String::from_utf8(page).expect("UTF-8")

@@ -10,7 +10,9 @@ mod strict;
 use std::collections::HashSet;
 
 use promring::exposition::{Choice, Escaping, Format, Renderer};
-use promring::snapshot::{Catalog, CatalogFamily, CatalogSeries, MetricType, Snapshot};
+use promring::snapshot::{
+    Catalog, CatalogFamily, CatalogSeries, MetricType, NativeHistogram, Snapshot,
+};
 use strict::{Dialect, Family};
 
 const TEXTS: [(Format, Dialect); 3] = [
@@ -92,7 +94,8 @@ fn expected_of_series(
                 labels.push(format!("le {bound}"));
                 all.push(("_bucket", labels, whole(so_far)));
             }
-            let summed = family.buckets[0] >= 0.0 && (!open_metrics || sum >= 0.0);
+            let negative = family.buckets.first().is_some_and(|first| *first < 0.0);
+            let summed = !negative && (!open_metrics || sum >= 0.0);
             if summed {
                 all.push(("_sum", labels.clone(), sum));
             }
@@ -251,6 +254,7 @@ fn what_is_kept_makes_no_difference() {
             numbers: first.numbers.iter().map(|[a, b]| [*a, 1.0 - b.clamp(0.0, 1.0)]).collect(),
             per_worker: first.per_worker.iter().skip(1).cloned().collect(),
             exemplars: first.exemplars.clone(),
+            natives: first.natives.clone(),
             peeked: false,
         };
         let mut third = odd::snapshot(seed);
@@ -327,22 +331,65 @@ fn check_exemplars(
     read: &messages::MetricFamily,
     escaping: Escaping,
 ) {
+    let family = &snapshot.catalog.families[f];
     let mut found: Vec<Traced> = Vec::new();
+    let mut of_native: Vec<Traced> = Vec::new();
+    let traced = |bound: Option<u64>, exemplar: &messages::Exemplar| {
+        let values = exemplar.label.iter().map(|label| label.value().to_string()).collect();
+        let time = exemplar.timestamp.as_ref().expect("a timestamp");
+        let seconds = time.seconds as f64 + f64::from(time.nanos) / 1e9;
+        (bound, values, exemplar.value(), seconds)
+    };
     for metric in &read.metric {
+        for exemplar in metric.histogram.iter().flat_map(|histogram| &histogram.exemplars) {
+            of_native.push(traced(None, exemplar));
+        }
         let counter = metric.counter.iter().map(|counter| (None, &counter.exemplar));
         let buckets = metric.histogram.iter().flat_map(|histogram| &histogram.bucket);
         let buckets = buckets.map(|b| (Some(b.upper_bound().to_bits()), &b.exemplar));
         for (bound, exemplar) in counter.chain(buckets) {
             let Some(exemplar) = exemplar else { continue };
-            let values = exemplar.label.iter().map(|label| label.value().to_string()).collect();
-            let time = exemplar.timestamp.as_ref().expect("a timestamp");
-            let seconds = time.seconds as f64 + f64::from(time.nanos) / 1e9;
-            found.push((bound, values, exemplar.value(), seconds));
+            found.push(traced(bound, exemplar));
         }
     }
     let wanted = expected_exemplars(snapshot, f, false);
-    let fewer = escaping == Escaping::Values && found.iter().all(|e| wanted.contains(e));
-    assert!(wanted == found || fewer, "{wanted:?}\nfound {found:?}");
+    let same = |wanted: &[Traced], found: &[Traced]| {
+        let fewer = escaping == Escaping::Values && found.iter().all(|e| wanted.contains(e));
+        assert!(wanted == found || fewer, "{wanted:?}\nfound {found:?}");
+    };
+    if family.native.is_some() {
+        let anywhere: Vec<Traced> = wanted.iter().cloned().map(|e| (None, e.1, e.2, e.3)).collect();
+        same(&anywhere, &of_native);
+    }
+    if family.native.is_none() || !family.buckets.is_empty() {
+        same(&wanted, &found);
+    } else {
+        assert!(found.is_empty());
+    }
+}
+
+/// The exponential buckets of a family, as a reader of messages puts them together.
+fn check_natives(snapshot: &Snapshot, f: usize, read: &messages::MetricFamily) {
+    let wanted = snapshot.natives.iter().filter(|native| native.family as usize == f);
+    let mut metrics = read.metric.iter().filter_map(|metric| metric.histogram.as_ref());
+    for NativeHistogram { schema, zero_threshold, zero_count, count, negative, positive, .. } in
+        wanted.map(|native| &native.histogram)
+    {
+        let found = metrics.next().expect("a histogram");
+        assert_eq!((found.schema(), found.zero_threshold()), (i32::from(*schema), *zero_threshold));
+        let counts = negative.iter().chain(positive).map(|(_, count)| *count);
+        if counts.chain([*zero_count]).any(|count| count.fract() != 0.0) {
+            assert_eq!(
+                (found.sample_count_float, found.zero_count_float),
+                (Some(*count), Some(*zero_count))
+            );
+        } else {
+            assert_eq!(found.zero_count(), *zero_count as u64);
+        }
+        assert_eq!((&found.negative(), &found.positive()), (negative, positive));
+    }
+    let plain = snapshot.catalog.families[f].native.is_none();
+    assert!(!plain || metrics.all(|histogram| histogram.schema.is_none()));
 }
 
 #[test]
@@ -368,6 +415,7 @@ fn messages_hold_whatever_is_registered() {
                         .all(|(w, f)| w.0 == f.0 && w.1 == f.1 && same_bits(w.2, f.2));
                 assert!(same, "snapshot {seed}: wanted {wanted:?}\nfound {found:?}");
                 check_exemplars(&snapshot, f, read, escaping);
+                check_natives(&snapshot, f, read);
                 assert_eq!((read.help(), read.unit()), (&*registered.help, &*registered.unit));
             }
             assert_eq!(families.next(), None);
@@ -387,6 +435,7 @@ fn one_family(metric_type: MetricType, name: &str, unit: &str) -> CatalogFamily 
         metric_type,
         label_names: vec!["k".into()],
         buckets: if histogram { vec![0.00001, 1.0, 1e6] } else { Vec::new() },
+        native: None,
         series: ["a", "b"]
             .map(|value| CatalogSeries {
                 extra_label: None,
@@ -406,6 +455,7 @@ fn one_snapshot(families: Vec<CatalogFamily>) -> Snapshot {
         numbers,
         per_worker: Vec::new(),
         exemplars: Vec::new(),
+        natives: Vec::new(),
         peeked: false,
     }
 }
@@ -558,6 +608,7 @@ fn the_prometheus_client_crate_writes_the_same() {
         metric_type,
         label_names: vec!["k".into()],
         buckets: buckets.into(),
+        native: None,
         series: series().into(),
     };
     let families = vec![
@@ -571,6 +622,7 @@ fn the_prometheus_client_crate_writes_the_same() {
         numbers,
         per_worker: vec![],
         exemplars: vec![],
+        natives: vec![],
         peeked: false,
     };
     let ours = render(&snapshot, Choice::negotiate("application/openmetrics-text", ""));

@@ -160,6 +160,7 @@ fn expose(input: u64, renderer: &mut Renderer) {
             metric_type: [MetricType::Counter, MetricType::Summary][random.below(2)],
             label_names: (0..n_labels).map(|i| format!("l{i}{}", random.text())).collect(),
             buckets: Vec::new(),
+            native: None,
             series: (0..random.below(3))
                 .map(|_| CatalogSeries {
                     extra_label: None,
@@ -182,6 +183,7 @@ fn expose(input: u64, renderer: &mut Renderer) {
         numbers,
         per_worker: Vec::new(),
         exemplars: Vec::new(),
+        natives: Vec::new(),
         peeked: false,
     };
     let mut page = Vec::new();

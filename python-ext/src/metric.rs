@@ -36,6 +36,7 @@ pub(crate) fn family(
         gauge_mode: convert::gauge_mode(mode)?,
         label_names: label_names.map_or(Ok(Vec::new()), convert::texts)?,
         buckets,
+        native: None,
     };
     client::family(&spec).map(Family).map_err(|error| raised(name.py(), &error))
 }

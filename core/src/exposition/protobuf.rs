@@ -8,13 +8,13 @@ use super::names::{self, Names};
 use super::page;
 use super::Escaping;
 use crate::snapshot::{
-    CatalogFamily, CatalogSeries, Exemplar, MetricType, SeriesExemplar, Snapshot, WorkerSample,
+    CatalogFamily, CatalogSeries, Exemplar, MetricType, NativeHistogram, SeriesExemplar,
+    SeriesNative, Snapshot, WorkerSample,
 };
 
 /// The constant bytes of all families.
 pub(super) struct Constants {
     version: u64,
-    escaping: Escaping,
     families: Vec<Family>,
 }
 
@@ -26,6 +26,7 @@ struct Family {
     /// The start timestamp of each series as a field of its value.
     created: Parts,
     label_names: Vec<String>,
+    escaping: Escaping,
 }
 
 /// Byte strings one after the other.
@@ -52,8 +53,7 @@ impl Constants {
         let families = snapshot.catalog.families.iter().zip(names);
         Constants {
             version: snapshot.catalog.version,
-            escaping,
-            families: families.map(|(family, names)| Family::new(family, names)).collect(),
+            families: families.map(|(f, names)| Family::new(f, names, escaping)).collect(),
         }
     }
 
@@ -66,6 +66,7 @@ impl Constants {
         let mut numbers = snapshot.numbers.as_slice();
         let mut samples = snapshot.per_worker.as_slice();
         let mut exemplars = snapshot.exemplars.as_slice();
+        let mut natives = snapshot.natives.as_slice();
         let mut metrics = Vec::new();
         out.clear();
         for (f, (kept, family)) in self.families.iter().zip(&snapshot.catalog.families).enumerate()
@@ -78,9 +79,13 @@ impl Constants {
             let (own_exemplars, others) =
                 exemplars.split_at(exemplars.iter().take_while(of_family).count());
             exemplars = others;
+            let of_family = |n: &&SeriesNative| n.family as usize == f;
+            let (own_natives, others) =
+                natives.split_at(natives.iter().take_while(of_family).count());
+            natives = others;
             metrics.clear();
-            let own_exemplars = Exemplars { rest: own_exemplars, escaping: self.escaping };
-            kept.write_metrics(family, mine, own_exemplars, &mut metrics);
+            let own_exemplars = Exemplars(own_exemplars);
+            kept.write_metrics(family, mine, own_exemplars, own_natives, &mut metrics);
             kept.write_worker_samples(family, own_samples, &mut metrics);
             if !metrics.is_empty() {
                 write_varint((kept.head.len() + metrics.len()) as u64, out);
@@ -117,6 +122,19 @@ const BUCKET_UPPER_BOUND: u32 = 2;
 const BUCKET_COUNT_FLOAT: u32 = 4;
 const COUNTER_EXEMPLAR: u32 = 2;
 const BUCKET_EXEMPLAR: u32 = 3;
+const NATIVE_SCHEMA: u32 = 5;
+const NATIVE_ZERO_THRESHOLD: u32 = 6;
+const NATIVE_ZERO_COUNT: u32 = 7;
+const NATIVE_ZERO_COUNT_FLOAT: u32 = 8;
+const NATIVE_NEGATIVE_SPAN: u32 = 9;
+const NATIVE_NEGATIVE_DELTA: u32 = 10;
+const NATIVE_NEGATIVE_COUNT: u32 = 11;
+const NATIVE_POSITIVE_SPAN: u32 = 12;
+const NATIVE_POSITIVE_DELTA: u32 = 13;
+const NATIVE_POSITIVE_COUNT: u32 = 14;
+const NATIVE_EXEMPLAR: u32 = 16;
+const SPAN_OFFSET: u32 = 1;
+const SPAN_LENGTH: u32 = 2;
 const EXEMPLAR_VALUE: u32 = 2;
 const EXEMPLAR_TIMESTAMP: u32 = 3;
 const TIMESTAMP_SECONDS: u32 = 1;
@@ -154,7 +172,7 @@ fn created_field(metric_type: MetricType) -> Option<u32> {
 // Families
 
 impl Family {
-    fn new(family: &CatalogFamily, names: Names) -> Family {
+    fn new(family: &CatalogFamily, names: Names, escaping: Escaping) -> Family {
         let mut head = Vec::new();
         write_bytes(FAMILY_NAME, names.family.as_bytes(), &mut head);
         if !family.help.is_empty() {
@@ -173,7 +191,7 @@ impl Family {
             }
             created.close();
         }
-        Family { head, labels, created, label_names: names.labels }
+        Family { head, labels, created, label_names: names.labels, escaping }
     }
 
     fn write_metrics(
@@ -181,6 +199,7 @@ impl Family {
         family: &CatalogFamily,
         numbers: &[[f64; 2]],
         mut exemplars: Exemplars,
+        natives: &[SeriesNative],
         out: &mut Vec<u8>,
     ) {
         let mut value = Vec::new();
@@ -192,17 +211,24 @@ impl Family {
                 (MetricType::Gauge, [[_, present]]) if *present == 0.0 => continue,
                 (MetricType::Counter | MetricType::Gauge, _) => {
                     write_double(VALUE, numbers[0][0], &mut value);
-                    exemplars.write(s, 0, COUNTER_EXEMPLAR, &mut value);
+                    if let Some(e) = exemplars.of_series(s).first() {
+                        write_exemplar(COUNTER_EXEMPLAR, &e.exemplar, self.escaping, &mut value);
+                    }
                 }
                 (MetricType::Summary, _) => {
                     write_uint(SAMPLE_COUNT, numbers[0][0].round() as u64, &mut value);
                     write_double(SAMPLE_SUM, numbers[0][1], &mut value);
                 }
                 (MetricType::Histogram, _) => {
-                    let mut exemplar = |bucket, out: &mut Vec<u8>| {
-                        exemplars.write(s, bucket, BUCKET_EXEMPLAR, out)
-                    };
-                    write_buckets(&family.buckets, numbers, &mut exemplar, &mut value);
+                    let of_series = exemplars.of_series(s);
+                    let native = natives.iter().find(|n| n.series as usize == s);
+                    write_buckets(family, numbers, of_series, self.escaping, &mut value);
+                    if let Some(native) = native {
+                        write_native(&native.histogram, &mut value);
+                        for e in of_series {
+                            write_exemplar(NATIVE_EXEMPLAR, &e.exemplar, self.escaping, &mut value);
+                        }
+                    }
                 }
             }
             self.write_metric(family, self.labels.get(s), &value, out);
@@ -240,22 +266,17 @@ impl Family {
     }
 }
 
-/// A family's exemplars that have not been written yet.
-struct Exemplars<'a> {
-    rest: &'a [SeriesExemplar],
-    escaping: Escaping,
-}
+/// A family's exemplars, those of the series before left out.
+struct Exemplars<'a>(&'a [SeriesExemplar]);
 
-impl Exemplars<'_> {
-    /// Writes that of a series' bucket as a field; false when there is none. To be asked in their order.
-    fn write(&mut self, series: usize, bucket: usize, field: u32, out: &mut Vec<u8>) -> bool {
-        let place = |e: &SeriesExemplar| (e.series as usize, e.bucket as usize);
-        let before = self.rest.iter().take_while(|e| place(e) < (series, bucket)).count();
-        self.rest = &self.rest[before..];
-        let found = self.rest.first().filter(|e| place(e) == (series, bucket));
-        found.is_some_and(|found| {
-            write_exemplar(field, &found.exemplar, self.escaping, out).is_some()
-        })
+impl<'a> Exemplars<'a> {
+    /// Those of a series; to be asked in order.
+    fn of_series(&mut self, series: usize) -> &'a [SeriesExemplar] {
+        let before = self.0.partition_point(|e| (e.series as usize) < series);
+        let end = self.0.partition_point(|e| e.series as usize <= series);
+        let (found, rest) = (&self.0[before..end], &self.0[end..]);
+        self.0 = rest;
+        found
     }
 }
 
@@ -276,29 +297,84 @@ fn write_exemplar(
     Some(())
 }
 
-/// Cumulative counts; `+Inf` is left out, since it is the count, unless it has an exemplar.
+/// Cumulative counts of the classic buckets, if there are any; `+Inf` is left out, since it is the count,
+/// unless it has an exemplar. Then count and sum.
 fn write_buckets(
-    bounds: &[f64],
+    family: &CatalogFamily,
     numbers: &[[f64; 2]],
-    write_exemplar: &mut impl FnMut(usize, &mut Vec<u8>) -> bool,
+    exemplars: &[SeriesExemplar],
+    escaping: Escaping,
     out: &mut Vec<u8>,
 ) {
     let (mut count, mut sum) = (0.0, 0.0);
+    let native_alone = family.native.is_some() && family.buckets.is_empty();
     let mut bucket = Vec::with_capacity(32);
     for (i, [n, amount]) in numbers.iter().enumerate() {
         count += n;
         sum += amount;
-        bucket.clear();
-        let has_exemplar = write_exemplar(i, &mut bucket);
-        if has_exemplar || i < bounds.len() {
-            write_count(BUCKET_COUNT, BUCKET_COUNT_FLOAT, count, &mut bucket);
-            let bound = bounds.get(i).copied().unwrap_or(f64::INFINITY);
-            write_double(BUCKET_UPPER_BOUND, bound, &mut bucket);
-            write_bytes(HISTOGRAM_BUCKET, &bucket, out);
+        let exemplar = exemplars.iter().find(|e| e.bucket as usize == i);
+        if native_alone || exemplar.is_none() && i == family.buckets.len() {
+            continue;
         }
+        bucket.clear();
+        write_count(BUCKET_COUNT, BUCKET_COUNT_FLOAT, count, &mut bucket);
+        let bound = family.buckets.get(i).copied().unwrap_or(f64::INFINITY);
+        write_double(BUCKET_UPPER_BOUND, bound, &mut bucket);
+        if let Some(e) = exemplar {
+            write_exemplar(BUCKET_EXEMPLAR, &e.exemplar, escaping, &mut bucket);
+        }
+        write_bytes(HISTOGRAM_BUCKET, &bucket, out);
     }
     write_count(SAMPLE_COUNT, HISTOGRAM_COUNT_FLOAT, count, out);
     write_double(SAMPLE_SUM, sum, out);
+}
+
+/// The exponential buckets: whole counts as differences, counts of sampled events as they are.
+fn write_native(histogram: &NativeHistogram, out: &mut Vec<u8>) {
+    let NativeHistogram { schema, zero_threshold, zero_count, negative, positive, .. } = histogram;
+    let counts = || negative.iter().chain(positive).map(|(_, count)| *count).chain([*zero_count]);
+    let fractions = counts().any(|count| count.fract() != 0.0);
+    write_uint(NATIVE_SCHEMA, zigzag(i64::from(*schema)), out);
+    write_double(NATIVE_ZERO_THRESHOLD, *zero_threshold, out);
+    if fractions {
+        // By this field a reader tells one of fractions, though their sum may be whole.
+        write_double(HISTOGRAM_COUNT_FLOAT, histogram.count, out);
+        write_double(NATIVE_ZERO_COUNT_FLOAT, *zero_count, out);
+    } else {
+        write_uint(NATIVE_ZERO_COUNT, *zero_count as u64, out);
+    }
+    for (buckets, spans, deltas, floats) in [
+        (negative, NATIVE_NEGATIVE_SPAN, NATIVE_NEGATIVE_DELTA, NATIVE_NEGATIVE_COUNT),
+        (positive, NATIVE_POSITIVE_SPAN, NATIVE_POSITIVE_DELTA, NATIVE_POSITIVE_COUNT),
+    ] {
+        write_spans(buckets, spans, out);
+        let mut packed = Vec::with_capacity(2 * buckets.len());
+        let mut last = 0;
+        for (_, count) in buckets {
+            if fractions {
+                packed.extend_from_slice(&count.to_le_bytes());
+            } else {
+                write_varint(zigzag(*count as i64 - last), &mut packed);
+                last = *count as i64;
+            }
+        }
+        if !packed.is_empty() {
+            write_bytes(if fractions { floats } else { deltas }, &packed, out);
+        }
+    }
+}
+
+/// Runs of neighbouring buckets: how far from the end of the one before, and how many.
+fn write_spans(buckets: &[(i32, f64)], field: u32, out: &mut Vec<u8>) {
+    let mut end = 0;
+    for run in buckets.chunk_by(|(a, _), (b, _)| *b == a + 1) {
+        let start = run[0].0;
+        let mut span = Vec::with_capacity(8);
+        write_uint(SPAN_OFFSET, zigzag(i64::from(start - end)), &mut span);
+        write_uint(SPAN_LENGTH, run.len() as u64, &mut span);
+        write_bytes(field, &span, out);
+        end = start + run.len() as i32;
+    }
 }
 
 fn write_count(whole_field: u32, float_field: u32, count: f64, out: &mut Vec<u8>) {
@@ -359,6 +435,11 @@ fn write_varint(mut value: u64, out: &mut Vec<u8>) {
 
 fn varint_size(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Whole numbers around zero as small ones.
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 fn write_uint(field: u32, value: u64, out: &mut Vec<u8>) {

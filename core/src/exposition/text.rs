@@ -55,7 +55,8 @@ impl Values {
             while let Some((index, _)) =
                 exemplars.next_if(|(_, e)| line.is_some_and(|l| of(e) <= l))
             {
-                if Some(of(&snapshot.exemplars[index])) == line && value.is_some() {
+                let has_one = self.exemplars.last().is_some_and(|(line, _)| *line == at);
+                if Some(of(&snapshot.exemplars[index])) == line && value.is_some() && !has_one {
                     self.exemplars.push((at, index));
                 }
             }

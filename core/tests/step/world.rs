@@ -71,6 +71,7 @@ pub fn spec(name: &str, metric_type: MetricType, gauge_mode: GaugeMode) -> Famil
         gauge_mode,
         label_names: if name.starts_with("late") { vec!["tag".into()] } else { Vec::new() },
         buckets: if histogram { vec![1.0, 2.0, 4.0] } else { Vec::new() },
+        native: None,
     }
 }
 

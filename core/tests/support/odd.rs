@@ -1,8 +1,8 @@
 //! Odd snapshots by the number: names, labels and values that formats trip over; the same number, the same snapshot.
 
 use promring::snapshot::{
-    Catalog, CatalogFamily, CatalogSeries, Exemplar, MetricType, SeriesExemplar, Snapshot,
-    WorkerSample,
+    Catalog, CatalogFamily, CatalogSeries, Exemplar, MetricType, Native, NativeHistogram,
+    SeriesExemplar, SeriesNative, Snapshot, WorkerSample,
 };
 
 /// xorshift: small, seeded, ours.
@@ -250,6 +250,13 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
         buckets.sort_by(f64::total_cmp);
         buckets.dedup();
     }
+    let mut native = None;
+    if metric_type == MetricType::Histogram && random.once_in(2) {
+        native = Some(Native::new(random.below(13) as i8 - 4));
+        if random.once_in(2) {
+            buckets.clear();
+        }
+    }
     let n_labels = random.below(4);
     let label_names = distinct(random, LABELS, n_labels);
     let mut series: Vec<CatalogSeries> = Vec::new();
@@ -265,7 +272,7 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
         series.push(CatalogSeries { extra_label, label_values: vec![], created_seconds: 1.5 });
     }
     let (help, unit) = (text(random), random.pick(UNITS).to_string());
-    CatalogFamily { name, help, unit, metric_type, label_names, buckets, series }
+    CatalogFamily { name, help, unit, metric_type, label_names, buckets, native, series }
 }
 
 fn numbers(random: &mut Random, family: &CatalogFamily, out: &mut Vec<[f64; 2]>) {
@@ -338,6 +345,57 @@ fn exemplars(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesExemp
     all
 }
 
+/// Exponential buckets of the histograms that have them.
+fn natives(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesNative> {
+    let mut all = Vec::new();
+    for (f, family) in families.iter().enumerate() {
+        let Some(native) = family.native else { continue };
+        for series in 0..family.series.len() as u32 {
+            let sampled = random.once_in(3);
+            let (negative, positive) = (side(random, sampled), side(random, sampled));
+            let zero_count = count(random, sampled);
+            let counts = negative.iter().chain(&positive).map(|(_, count)| count);
+            let histogram = NativeHistogram {
+                schema: native.schema,
+                zero_threshold: native.zero_threshold(),
+                zero_count,
+                count: counts.sum::<f64>() + zero_count,
+                sum: 1.5,
+                negative,
+                positive,
+            };
+            all.push(SeriesNative { family: f as u32, series, histogram });
+        }
+    }
+    all
+}
+
+/// Exponential buckets count what the classic ones do.
+fn agree(numbers: &mut [[f64; 2]], families: &[CatalogFamily], natives: &[SeriesNative]) {
+    let (mut rest, mut natives) = (numbers, natives.iter());
+    for family in families {
+        for _ in &family.series {
+            let (own, others) = rest.split_at_mut(family.buckets.len() + 1);
+            rest = others;
+            if let Some(native) = family.native.and_then(|_| natives.next()) {
+                own.fill([0.0, 0.0]);
+                own[0] = [native.histogram.count, native.histogram.sum];
+            }
+        }
+    }
+}
+
+/// Buckets of one side, some of them neighbours.
+fn side(random: &mut Random, sampled: bool) -> Vec<(i32, f64)> {
+    let mut index = random.below(500) as i32 - 250;
+    let mut buckets = Vec::new();
+    for _ in 0..random.below(12) {
+        index += 1 + if random.once_in(2) { 0 } else { random.below(40) as i32 };
+        buckets.push((index, 1.0 + count(random, sampled)));
+    }
+    buckets
+}
+
 /// The snapshot of that number.
 pub fn snapshot(seed: u64) -> Snapshot {
     let mut random = Random::new(seed);
@@ -352,6 +410,15 @@ pub fn snapshot(seed: u64) -> Snapshot {
     let per_worker = worker_samples(&mut random, &families);
     let exemplars =
         if seed.is_multiple_of(2) { Vec::new() } else { exemplars(&mut random, &families) };
+    let natives = natives(&mut random, &families);
+    agree(&mut all, &families, &natives);
     let catalog = Catalog { version: seed, families };
-    Snapshot { catalog: catalog.into(), numbers: all, per_worker, exemplars, peeked: false }
+    Snapshot {
+        catalog: catalog.into(),
+        numbers: all,
+        per_worker,
+        exemplars,
+        natives,
+        peeked: false,
+    }
 }
