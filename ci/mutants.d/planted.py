@@ -282,6 +282,21 @@ PLANTED = [
         "    if taken >= PER_WINDOW || @ && taken > 0 {\n",
         step("keep another exemplar"),
     ),
+    # Native histograms.
+    Fault(
+        "native: a coarser bucket is the one below",
+        "native.rs",
+        "        ((index - 1) >> (from - to)) + 1\n",
+        "        if @ { index >> (from - to) } else { ((index - 1) >> (from - to)) + 1 }\n",
+        ("test", "native"),
+    ),
+    Fault(
+        "native: a cell outside of the window is shown at the family's schema",
+        "native.rs",
+        "steps.push(Step::power(exponent, self.schema, -round));",
+        "steps.push(Step::power(exponent, self.schema, if @ { self.schema } else { -round }));",
+        ("test", "native"),
+    ),
     # Registry, growth, the file.
     Fault(
         "family: shown before it is linked",

@@ -388,7 +388,7 @@ fn take_text(rest: &mut &[u8]) -> Option<String> {
 
 fn take_native(rest: &mut &[u8]) -> Option<Native> {
     let [_, schema, signed] = take(rest, 3)?.try_into().ok()?;
-    let mut number = || Some(take(rest, 2)?.try_into().ok()?);
+    let mut number = || take(rest, 2)?.try_into().ok();
     Some(Native {
         schema: schema as i8,
         signed: signed != 0,
