@@ -291,7 +291,7 @@ PLANTED = [
         ("test", "native"),
     ),
     Fault(
-        "native: a cell outside of the window is shown at the family's schema",
+        "native: an outlier is shown at the family's schema",
         "native.rs",
         "steps.push(Step::power(exponent, self.schema, -round));",
         "steps.push(Step::power(exponent, self.schema, if @ { self.schema } else { -round }));",

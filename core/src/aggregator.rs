@@ -86,8 +86,8 @@ pub fn scrape_as(choice: Choice) -> Page {
     let segment = client::segment();
     let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
     if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
-        *scraper =
-            Some(Scraper { segment, reader: Reader::new(segment), renderer: Renderer::new() });
+        let reader = Reader::new(segment, client::config().target_info.clone());
+        *scraper = Some(Scraper { segment, reader, renderer: Renderer::new() });
     }
     let mut body = Vec::new();
     if let Some(scraper) = scraper.as_mut() {

@@ -651,9 +651,8 @@ fn configured(spec: &FamilySpec) -> Cow<'_, FamilySpec> {
     let histogram = spec.metric_type == MetricType::Histogram && spec.native.is_none();
     match config().native_for(&spec.name).filter(|_| histogram) {
         Some((schema, alone)) => {
-            let native = Some(Native::around(schema, &spec.buckets));
-            let buckets = if alone { Vec::new() } else { spec.buckets.clone() };
-            Cow::Owned(FamilySpec { native, buckets, ..spec.clone() })
+            let native = Some(Native { alone, ..Native::around(schema, &spec.buckets) });
+            Cow::Owned(FamilySpec { native, ..spec.clone() })
         }
         None => Cow::Borrowed(spec),
     }
@@ -673,9 +672,8 @@ impl Family {
         let order = order_of(&registered, spec);
         let cells =
             registered.native.map(|native| Arc::new(CellMap::new(&registered.buckets, native)));
-        let (buckets, native) = (registered.buckets.clone(), registered.native);
         Ok(Family {
-            spec: FamilySpec { buckets, native, ..spec.clone() },
+            spec: FamilySpec { native: registered.native, ..spec.clone() },
             link: Mutex::new(Link { id, registered, order, cells }),
             series: Mutex::new(HashMap::new()),
             overflow: OnceLock::new(),

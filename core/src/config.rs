@@ -55,6 +55,8 @@ pub struct Config {
     pub process_metrics: bool,
     /// Which histograms have exponential buckets, the first rule that fits a name.
     pub native_histograms: Vec<NativeRule>,
+    /// Labels of `target_info`, by which Prometheus knows more of the app; not shown without any.
+    pub target_info: Vec<(String, String)>,
 }
 
 /// Histograms of these names have exponential buckets, too.
@@ -64,7 +66,7 @@ pub struct NativeRule {
     pub name: String,
     /// Schema of their buckets, -4 to 8.
     pub schema: i8,
-    /// And no others?
+    /// Are the classic ones left out of messages?
     pub alone: bool,
 }
 
@@ -111,8 +113,17 @@ impl Default for Config {
             gauge_label: GaugeLabel::Pid,
             process_metrics: true,
             native_histograms: Vec::new(),
+            target_info: Vec::new(),
         }
     }
+}
+
+/// `name=value` of a label.
+fn label(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let name = name.trim();
+    let good = !name.is_empty() && !name.starts_with("__") && !name.chars().any(char::is_control);
+    good.then(|| (name.to_string(), value.trim().to_string()))
 }
 
 /// One option as users see it.
@@ -182,7 +193,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "native_histograms",
         env: "PROMRING_NATIVE_HISTOGRAMS",
         default: "none",
-        doc: "Histograms that are native, too: `http_*=3, queue_seconds=5:only` names them (`*` is anything), the schema of their exponential buckets, and whether these take the place of the classic ones.",
+        doc: "Histograms that are native, too: `http_*=3, queue_seconds=5:only` names them (`*` is anything), the schema of their exponential buckets, and whether protobuf leaves the classic ones out.",
+    },
+    Setting {
+        name: "target_info",
+        env: "PROMRING_TARGET_INFO",
+        default: "none",
+        doc: "Labels of the metric `target_info`, as `service.name=shop,service.version=2`.",
     },
 ];
 
@@ -273,18 +290,30 @@ impl Config {
                         refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
                     })?;
             }
+            "target_info" => {
+                let labels = value.split(',').filter(|label| !label.trim().is_empty());
+                self.target_info = labels.map(label).collect::<Option<_>>().ok_or_else(|| {
+                    refuse("PROMRING_TARGET_INFO", "label=value, separated by commas, each label once")
+                })?;
+                let labels = &self.target_info;
+                let twice = |i: usize| labels[..i].iter().any(|(name, _)| *name == labels[i].0);
+                if (0..labels.len()).any(twice) {
+                    self.target_info.clear();
+                    return Err(refuse("PROMRING_TARGET_INFO", "each label once"));
+                }
+            }
             _ => {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics, native_histograms",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics, native_histograms, target_info",
                 })
             }
         }
         Ok(())
     }
 
-    /// Schema of a histogram's exponential buckets, and whether they stand alone; None for others.
+    /// Schema of a histogram's exponential buckets, and whether they are shown alone; None for others.
     ///
     /// ```
     /// let mut config = promring::config::Config::default();

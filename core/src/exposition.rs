@@ -156,6 +156,7 @@ impl Renderer {
     ///         label_names: vec!["queue".into()],
     ///         buckets: vec![],
     ///         native: None,
+    ///         info: false,
     ///         series: vec![CatalogSeries {
     ///             extra_label: None,
     ///             label_values: vec!["a \"b\"".into()],

@@ -38,13 +38,16 @@ pub struct Native {
     pub signed: bool,
     /// Most populated buckets that are shown: beyond it, the schema is lowered.
     pub max_buckets: u16,
+    /// Does a message that holds these buckets leave the classic ones out?
+    pub alone: bool,
 }
 
 impl Native {
     /// Of that schema, from a microsecond (2^-20) to an hour (2^12 seconds), 160 buckets at the most.
     pub fn new(schema: i8) -> Native {
         let (min_exponent, max_exponent) = (-20, 12);
-        Native { schema, min_exponent, max_exponent, signed: false, max_buckets: 160 }
+        let (signed, alone) = (false, false);
+        Native { schema, min_exponent, max_exponent, signed, max_buckets: 160, alone }
     }
 
     /// The same within other limits, rounded outwards to powers of two.

@@ -259,7 +259,7 @@ pub struct Eyes {
 
 impl Eyes {
     pub fn new(arena: Arena) -> Eyes {
-        Eyes { reader: Reader::new(arena.0), renderer: Renderer::new() }
+        Eyes { reader: Reader::new(arena.0, Vec::new()), renderer: Renderer::new() }
     }
 
     fn page(&mut self, copied: &Copied, own: Option<usize>) -> String {

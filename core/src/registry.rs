@@ -23,7 +23,7 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_BUCKETS: usize = 1024;
 /// Longest help text, bytes; the rest is cut off.
 const MAX_HELP_BYTES: usize = 16 * 1024;
-/// Bytes of a family's exponential buckets: a mark, schema, limits, sign, how many are shown.
+/// Bytes of a family's exponential buckets: schema, sides, limits, how many are shown.
 const NATIVE_BYTES: usize = 9;
 /// Longest record of a family: a longer one is damage.
 const MAX_FAMILY_BYTES: usize =
@@ -252,8 +252,7 @@ impl FamilySpec {
     }
 
     /// Same thing under the same name? The help and the order of the labels may differ, and so may
-    /// exponential buckets, alone or beside others: they are a matter of configuration, and whoever
-    /// comes first decides.
+    /// exponential buckets: they are a matter of configuration, and whoever comes first decides.
     fn agrees_with(&self, other: &FamilySpec) -> bool {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();
@@ -262,12 +261,8 @@ impl FamilySpec {
         };
         self.metric_type == other.metric_type
             && self.gauge_mode == other.gauge_mode
-            && (self.buckets == other.buckets || self.is_native_alone() || other.is_native_alone())
+            && self.buckets == other.buckets
             && sorted(&self.label_names) == sorted(&other.label_names)
-    }
-
-    fn is_native_alone(&self) -> bool {
-        self.native.is_some() && self.buckets.is_empty()
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -286,8 +281,8 @@ impl FamilySpec {
             bytes.extend(bound.to_bits().to_le_bytes());
         }
         if let Some(native) = &self.native {
-            let Native { schema, min_exponent, max_exponent, signed, max_buckets } = *native;
-            bytes.extend([1, schema as u8, u8::from(signed)]);
+            let Native { schema, min_exponent, max_exponent, signed, max_buckets, alone } = *native;
+            bytes.extend([schema as u8, u8::from(signed), u8::from(alone)]);
             bytes.extend(min_exponent.to_le_bytes());
             bytes.extend(max_exponent.to_le_bytes());
             bytes.extend(max_buckets.to_le_bytes());
@@ -387,11 +382,12 @@ fn take_text(rest: &mut &[u8]) -> Option<String> {
 }
 
 fn take_native(rest: &mut &[u8]) -> Option<Native> {
-    let [_, schema, signed] = take(rest, 3)?.try_into().ok()?;
+    let [schema, signed, alone] = take(rest, 3)?.try_into().ok()?;
     let mut number = || take(rest, 2)?.try_into().ok();
     Some(Native {
         schema: schema as i8,
         signed: signed != 0,
+        alone: alone != 0,
         min_exponent: i16::from_le_bytes(number()?),
         max_exponent: i16::from_le_bytes(number()?),
         max_buckets: u16::from_le_bytes(number()?),

@@ -43,6 +43,8 @@ pub struct CatalogFamily {
     pub unit: String,
     /// Its type.
     pub metric_type: MetricType,
+    /// A gauge that says what is so and is always 1: of type info, where the format has it.
+    pub info: bool,
     /// Label names in the order of the series' values.
     pub label_names: Vec<String>,
     /// Finite upper bounds, ascending; empty unless a histogram. `+Inf` is implied.
@@ -358,6 +360,8 @@ pub(crate) fn worker_label(segment: &Segment, place: usize, label: GaugeLabel) -
 /// Keeps the catalog and where its values lie from one scrape to the next.
 pub(crate) struct Reader {
     segment: &'static Segment,
+    /// Labels of `target_info`; without any, it is not shown.
+    target: Vec<(String, String)>,
     catalog: Arc<Catalog>,
     /// The segment's version of the catalog; None before the first.
     seen: Option<u64>,
@@ -374,11 +378,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(segment: &'static Segment) -> Reader {
+    pub(crate) fn new(segment: &'static Segment, target: Vec<(String, String)>) -> Reader {
         let catalog = Arc::new(Catalog::default());
         let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
         let (cells, overflowed) = (Vec::new(), Vec::new());
-        Reader { segment, catalog, seen: None, places, by_gauge, cells, by_cell, overflowed }
+        let seen = None;
+        Reader { segment, target, catalog, seen, places, by_gauge, cells, by_cell, overflowed }
     }
 
     /// Puts values and catalog together. `copied` was drained or peeked by the caller; exponential
@@ -415,6 +420,9 @@ impl Reader {
             }
         }
         numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
+        if self.catalog.families.last().is_some_and(|family| family.info) {
+            numbers.push([1.0, 1.0]);
+        }
         let (catalog, exemplars) = (Arc::clone(&self.catalog), self.read_exemplars());
         Snapshot { catalog, numbers, per_worker, exemplars, natives, peeked }
     }
@@ -530,6 +538,9 @@ impl Reader {
         self.cells = families.iter().map(map).collect();
         self.overflowed = overflowed(segment);
         families.extend(SelfMetrics::families(segment, &self.overflowed));
+        if !self.target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
+            families.push(target_info(&self.target));
+        }
         self.places = places;
         self.catalog = Arc::new(Catalog { version: now, families });
         self.seen = Some(now);
@@ -607,6 +618,7 @@ impl<'a> CatalogBuilder<'a> {
                     help: spec.help,
                     unit: spec.unit,
                     metric_type: spec.metric_type,
+                    info: false,
                     label_names: spec.label_names,
                     buckets: spec.buckets,
                     native: spec.native,
@@ -751,6 +763,7 @@ impl SelfMetrics {
                     help: help.into(),
                     unit: String::new(),
                     metric_type,
+                    info: false,
                     label_names: label.map(String::from).into_iter().collect(),
                     buckets: Vec::new(),
                     native: None,
@@ -793,6 +806,24 @@ impl SelfMetrics {
             // a count, no order
         };
         fixed.map(|(_, read)| read(segment)).chain(overflowed.iter().map(lookups))
+    }
+}
+
+const TARGET_INFO: &str = "target_info";
+
+/// What is known of the app besides its metrics.
+fn target_info(labels: &[(String, String)]) -> CatalogFamily {
+    let (label_names, label_values) = labels.iter().cloned().unzip();
+    CatalogFamily {
+        name: TARGET_INFO.into(),
+        help: "Target metadata.".into(),
+        unit: String::new(),
+        metric_type: MetricType::Gauge,
+        info: true,
+        label_names,
+        buckets: Vec::new(),
+        native: None,
+        series: vec![CatalogSeries { extra_label: None, label_values, created_seconds: 0.0 }],
     }
 }
 

@@ -111,6 +111,7 @@ fn expected_of_series(
 fn found(family: &Family, metric_type: MetricType) -> Vec<(String, Vec<String>, f64)> {
     let of_family = |name: &str| match family.type_word.as_str() {
         "counter" if name.strip_prefix(&family.name) == Some("_total") => String::new(),
+        "info" if name.strip_prefix(&family.name) == Some("_info") => String::new(),
         _ => name.strip_prefix(&family.name).unwrap_or("another family's").to_string(),
     };
     let samples = family.samples.iter().map(|sample| {
@@ -200,7 +201,8 @@ fn check_round_trip(snapshot: &Snapshot, choice: Choice, dialect: Dialect) -> Re
         let word = registered.metric_type.as_str();
         let unknown = open_metrics && word == "counter" && read.type_word == "unknown";
         let help = read.help.as_deref().unwrap_or("");
-        if help != registered.help || (read.type_word != word && !unknown) {
+        let info = open_metrics && registered.info && read.type_word == "info";
+        if help != registered.help || (read.type_word != word && !unknown && !info) {
             return Err(format!("{}: {} {help:?}", registered.name, read.type_word));
         }
     }
@@ -436,6 +438,7 @@ fn one_family(metric_type: MetricType, name: &str, unit: &str) -> CatalogFamily 
         label_names: vec!["k".into()],
         buckets: if histogram { vec![0.00001, 1.0, 1e6] } else { Vec::new() },
         native: None,
+        info: false,
         series: ["a", "b"]
             .map(|value| CatalogSeries {
                 extra_label: None,
@@ -462,11 +465,13 @@ fn one_snapshot(families: Vec<CatalogFamily>) -> Snapshot {
 
 #[test]
 fn openmetrics_to_the_letter() {
-    let snapshot = one_snapshot(vec![
+    let mut snapshot = one_snapshot(vec![
         one_family(MetricType::Counter, "waits_seconds_total", "seconds"),
         one_family(MetricType::Counter, "visits", "seconds"),
         one_family(MetricType::Histogram, "size_bytes", "bytes"),
+        CatalogFamily { info: true, ..one_family(MetricType::Gauge, "target_info", "") },
     ]);
+    snapshot.numbers.iter_mut().rev().take(2).for_each(|info| *info = [1.0, 1.0]);
     let choice = Choice::negotiate("application/openmetrics-text", "");
     let page = String::from_utf8(render(&snapshot, choice)).unwrap();
     let wanted = "\
@@ -498,6 +503,10 @@ size_bytes_bucket{k=\"b\",le=\"+Inf\"} 42
 size_bytes_sum{k=\"b\"} 4
 size_bytes_count{k=\"b\"} 42
 size_bytes_created{k=\"b\"} 1764000000.25
+# TYPE target info
+# HELP target A \\\"help\\\".
+target_info{k=\"a\"} 1
+target_info{k=\"b\"} 1
 # EOF
 ";
     assert_eq!(page, wanted);
@@ -609,6 +618,7 @@ fn the_prometheus_client_crate_writes_the_same() {
         label_names: vec!["k".into()],
         buckets: buckets.into(),
         native: None,
+        info: false,
         series: series().into(),
     };
     let families = vec![

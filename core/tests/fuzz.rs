@@ -161,6 +161,7 @@ fn expose(input: u64, renderer: &mut Renderer) {
             label_names: (0..n_labels).map(|i| format!("l{i}{}", random.text())).collect(),
             buckets: Vec::new(),
             native: None,
+            info: false,
             series: (0..random.below(3))
                 .map(|_| CatalogSeries {
                     extra_label: None,

@@ -144,6 +144,7 @@ fn names_choose_them_by_configuration() {
     };
     assert_eq!(observed("http_seconds"), (Some(3), 1));
     assert_eq!(observed("db"), (Some(5), 0));
+    assert_eq!(sample(&page(), "db_bucket{le=\"1.0\"}"), Some(0.0), "text has no others");
     assert_eq!(observed("other"), (None, 1));
 }
 

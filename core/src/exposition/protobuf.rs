@@ -307,7 +307,7 @@ fn write_buckets(
     out: &mut Vec<u8>,
 ) {
     let (mut count, mut sum) = (0.0, 0.0);
-    let native_alone = family.native.is_some() && family.buckets.is_empty();
+    let native_alone = family.native.is_some_and(|n| n.alone || family.buckets.is_empty());
     let mut bucket = Vec::with_capacity(32);
     for (i, [n, amount]) in numbers.iter().enumerate() {
         count += n;

@@ -257,6 +257,7 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
             buckets.clear();
         }
     }
+    let info = metric_type == MetricType::Gauge && random.once_in(4);
     let n_labels = random.below(4);
     let label_names = distinct(random, LABELS, n_labels);
     let mut series: Vec<CatalogSeries> = Vec::new();
@@ -272,7 +273,7 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
         series.push(CatalogSeries { extra_label, label_values: vec![], created_seconds: 1.5 });
     }
     let (help, unit) = (text(random), random.pick(UNITS).to_string());
-    CatalogFamily { name, help, unit, metric_type, label_names, buckets, native, series }
+    CatalogFamily { name, help, unit, metric_type, label_names, buckets, native, info, series }
 }
 
 fn numbers(random: &mut Random, family: &CatalogFamily, out: &mut Vec<[f64; 2]>) {
@@ -281,6 +282,7 @@ fn numbers(random: &mut Random, family: &CatalogFamily, out: &mut Vec<[f64; 2]>)
     for _ in &family.series {
         match family.metric_type {
             MetricType::Counter => out.push([finite(amount(random)), 0.0]),
+            MetricType::Gauge if family.info => out.push([1.0, 1.0]),
             MetricType::Gauge if random.once_in(4) => out.push([0.0, 0.0]),
             MetricType::Gauge if random.once_in(3) => out.push([*random.pick(ODD), 1.0]),
             MetricType::Gauge => out.push([amount(random), 1.0]),
@@ -298,7 +300,7 @@ fn worker_samples(random: &mut Random, families: &[CatalogFamily]) -> Vec<Worker
     let mut samples = Vec::new();
     for (f, family) in families.iter().enumerate() {
         for s in 0..family.series.len() {
-            if family.metric_type == MetricType::Gauge && random.once_in(2) {
+            if family.metric_type == MetricType::Gauge && !family.info && random.once_in(2) {
                 let label_name = if f % 2 == 0 { "pid" } else { "worker" };
                 samples.extend((0..random.below(3)).map(|worker| WorkerSample {
                     family: f as u32,

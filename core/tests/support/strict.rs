@@ -124,7 +124,9 @@ fn read_metadata(
         "TYPE" => {
             ensure(family.type_word.is_empty(), || "a second TYPE".into())?;
             let words: &[&str] = match dialect {
-                Dialect::OpenMetrics => &["counter", "gauge", "histogram", "summary", "unknown"],
+                Dialect::OpenMetrics => {
+                    &["counter", "gauge", "histogram", "info", "summary", "unknown"]
+                }
                 _ => &["counter", "gauge", "histogram", "summary", "untyped"],
             };
             ensure(words.contains(&text), || format!("no type of this format: {text}"))?;
@@ -146,6 +148,7 @@ fn suffixes(family: &Family, dialect: Dialect) -> &'static [&'static str] {
         ("counter", Dialect::OpenMetrics) => &["_total", "_created"],
         ("summary", Dialect::OpenMetrics) => &["", "_sum", "_count", "_created"],
         ("summary", _) => &["", "_sum", "_count"],
+        ("info", Dialect::OpenMetrics) => &["_info"],
         ("histogram", Dialect::OpenMetrics) => &["_bucket", "_sum", "_count", "_created"],
         ("histogram", _) => &["_bucket", "_sum", "_count"],
         _ => &[""],
@@ -347,6 +350,10 @@ fn check_family(family: &Family, dialect: Dialect) -> Result<()> {
             ensure(!metrics.contains(&labels), || format!("metrics are interleaved: {sample:?}"))?;
             metrics.push(labels);
         }
+    }
+    if family.type_word == "info" {
+        let ones = family.samples.iter().all(|sample| sample.value == 1.0);
+        ensure(ones, || "an info that is not 1".into())?;
     }
     if family.type_word == "histogram" {
         for labels in metrics {
