@@ -260,6 +260,43 @@ PLANTED = [
         "            new = old;\n        }\n",
         step("direct observe, lock held"),
     ),
+    # Exemplars.
+    Fault(
+        "exemplar: words of another version are shown",
+        "exemplar.rs",
+        "        if tag != version {\n",
+        "        if !@ && tag != version {\n",
+        step("keep another exemplar"),
+    ),
+    Fault(
+        "exemplar: one copy for all versions",
+        "exemplar.rs",
+        "slot.copies[(version & 1) as usize].iter().zip(words)",
+        "slot.copies[if @ { 0 } else { (version & 1) as usize }].iter().zip(words)",
+        step("keep another exemplar"),
+    ),
+    Fault(
+        "exemplar: a writer waits for the one before",
+        "exemplar.rs",
+        "    if taken >= PER_WINDOW {\n",
+        "    if taken >= PER_WINDOW || @ && taken > 0 {\n",
+        step("keep another exemplar"),
+    ),
+    # Native histograms.
+    Fault(
+        "native: a coarser bucket is the one below",
+        "native.rs",
+        "        ((index - 1) >> (from - to)) + 1\n",
+        "        if @ { index >> (from - to) } else { ((index - 1) >> (from - to)) + 1 }\n",
+        ("test", "native"),
+    ),
+    Fault(
+        "native: an outlier is shown at the family's schema",
+        "native.rs",
+        "steps.push(Step::power(exponent, self.schema, -round));",
+        "steps.push(Step::power(exponent, self.schema, if @ { self.schema } else { -round }));",
+        ("test", "native"),
+    ),
     # Registry, growth, the file.
     Fault(
         "family: shown before it is linked",

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use forks::{fork, Scratch};
-use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType, Series};
+use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType, Native, Series};
 
 const REPEATS: usize = 201;
 
@@ -41,6 +41,7 @@ fn spec(name: &str, metric_type: MetricType) -> FamilySpec {
         gauge_mode: GaugeMode::All,
         label_names: vec!["k".into()],
         buckets,
+        native: None,
     }
 }
 
@@ -127,6 +128,37 @@ fn pushes() {
             ten_thousand[order[i as usize]].inc(1.0);
         })
     });
+    natives(MANY);
+}
+
+/// What exponential buckets add to an observation and its drain, beside classic ones: in nanoseconds.
+fn natives(n: u64) {
+    let classic = spec("classic_seconds", MetricType::Histogram);
+    let native = Some(Native::around(3, &classic.buckets));
+    let native =
+        FamilySpec { name: "native_seconds".into(), native, ..spec("", MetricType::Histogram) };
+    let [classic, native] =
+        [classic, native].map(|spec| series(client::family(&spec).expect("a histogram"), 1)[0]);
+    // Response times as they are: most around 100 ms, some much longer.
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let values: Vec<f64> = (0..n)
+        .map(|_| 0.1 * (2.0 * (random.next() + random.next() + random.next() - 1.5)).exp())
+        .collect();
+    let observe = |series: &'static Series| {
+        time(n, |i| {
+            series.observe(values[i as usize]);
+        })
+    };
+    let mut more = Vec::new();
+    for _ in 0..REPEATS {
+        let before = observe(classic);
+        let measured = observe(native);
+        more.push(measured - (before + observe(classic)) / 2.0);
+    }
+    let (more, times) = (median(more), observe(native));
+    let verdict = if more <= 2.0 { "pass" } else { "MISS" };
+    let what = "observe + drain, native buckets, too";
+    println!("{what:<44} {more:>+6.2} ns {:>4.1} ns {verdict:>5}  ({times:.2})", 2.0);
 }
 
 struct Random(u64);

@@ -49,6 +49,8 @@ fn snapshots(lines: usize) -> [Snapshot; 2] {
         metric_type,
         label_names: ["path", "method", "code"][..labels].iter().map(ToString::to_string).collect(),
         buckets: buckets.to_vec(),
+        native: None,
+        info: false,
         series: series(n, labels),
     };
     let bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -69,6 +71,8 @@ fn snapshots(lines: usize) -> [Snapshot; 2] {
         catalog: std::sync::Arc::clone(&catalog),
         numbers: numbers(&catalog, seed),
         per_worker: Vec::new(),
+        exemplars: Vec::new(),
+        natives: Vec::new(),
         peeked: false,
     })
 }

@@ -1,7 +1,7 @@
 //! A Rust program that counts and answers its own /metrics: `cargo run --example serve -- 127.0.0.1:9394`.
 
 use promring::aggregator;
-use promring::client::{self, FamilySpec, GaugeMode, MetricType};
+use promring::client::{self, FamilySpec, GaugeMode, MetricType, Native};
 
 fn spec(name: &str, unit: &str, metric_type: MetricType, labels: &[&str]) -> FamilySpec {
     let buckets = match metric_type {
@@ -16,6 +16,7 @@ fn spec(name: &str, unit: &str, metric_type: MetricType, labels: &[&str]) -> Fam
         gauge_mode: GaugeMode::MostRecent,
         label_names: labels.iter().map(ToString::to_string).collect(),
         buckets,
+        native: None,
     }
 }
 
@@ -41,5 +42,21 @@ fn main() -> Result<(), promring::error::Error> {
     for value in [100.0, 200.5] {
         sizes.series(&["/"])?.observe(value);
     }
+    // Exponential buckets beside classic ones, and alone; what led to an observation.
+    let wait = spec("native_seconds", "seconds", MetricType::Histogram, &[]);
+    let wait = FamilySpec { native: Some(Native::new(3)), ..wait };
+    let alone = Native::new(2).within(1.0, 1e9);
+    let (buckets, native) = (Vec::new(), Some(alone));
+    let alone = spec("native_bytes", "bytes", MetricType::Histogram, &[]);
+    let alone = FamilySpec { buckets, native, ..alone };
+    let (wait, alone) = (client::family(&wait)?.series(&[])?, client::family(&alone)?.series(&[])?);
+    for n in 1..=1_000 {
+        wait.observe(f64::from(n) / 100.0);
+        alone.observe(f64::from(n) * 100.0);
+    }
+    let trace = [("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"), ("span_id", "00f067aa0ba902b7")];
+    took.series(&["/"])?.observe_with_exemplar(0.7, &trace, None)?;
+    orders.series(&["book", "plain"])?.inc_with_exemplar(2.0, &trace, None)?;
+    alone.observe_with_exemplar(100.0, &trace, None)?;
     aggregator::serve(&address)
 }

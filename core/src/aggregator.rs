@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::client;
 use crate::config::Listen;
 use crate::error::Error;
-use crate::exposition::{Choice, Renderer};
+use crate::exposition::{Choice, Format, Renderer};
 use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::process;
@@ -86,15 +86,16 @@ pub fn scrape_as(choice: Choice) -> Page {
     let segment = client::segment();
     let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
     if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
-        *scraper =
-            Some(Scraper { segment, reader: Reader::new(segment), renderer: Renderer::new() });
+        let reader = Reader::new(segment, client::config().target_info.clone());
+        *scraper = Some(Scraper { segment, reader, renderer: Renderer::new() });
     }
     let mut body = Vec::new();
     if let Some(scraper) = scraper.as_mut() {
         let label = client::config().gauge_label;
         for tries_left in (0..3).rev() {
             let (copied, own, peeked) = &copy;
-            let snapshot = scraper.reader.snapshot(copied, *own, label, *peeked);
+            let with_natives = choice.format == Format::Protobuf;
+            let snapshot = scraper.reader.snapshot(copied, *own, label, *peeked, with_natives);
             if copied.is_current(segment) || tries_left == 0 {
                 scraper.renderer.render(&snapshot, choice, &mut body);
                 break;

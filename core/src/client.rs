@@ -9,9 +9,10 @@
 //! one of the two events. Where nothing keeps threads apart, [`allow_threads`] gives each pushing thread
 //! a place of its own.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hashbrown::{Equivalent, HashMap};
@@ -20,7 +21,9 @@ use crate::aggregator;
 use crate::config::Config;
 use crate::drain::{self, Copied, Drainer, Plans};
 use crate::error::Error;
+use crate::exemplar;
 use crate::layout::*;
+use crate::native::CellMap;
 use crate::os;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
@@ -30,6 +33,8 @@ use crate::sync::{AtomicRef, AtomicU128, AtomicU64, Ordering};
 use crate::totals;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
+pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
+pub use crate::native::{Native, NativeHistogram};
 pub use crate::registry::{FamilySpec, GaugeMode, MetricType};
 
 /// How long a scrape, a `get` or a removal waits for the drain lock before it looks without it.
@@ -563,6 +568,8 @@ struct Link {
     registered: FamilySpec,
     /// For each registered label, the index of its value in our order.
     order: Vec<usize>,
+    /// With exponential buckets: which cells belong to which.
+    cells: Option<Arc<CellMap>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -610,6 +617,9 @@ pub struct SeriesValue {
     pub value: Value,
     /// Creation time, seconds since the Unix epoch.
     pub created_seconds: f64,
+    /// Of a counter, under 0, and of a histogram's classic buckets, by their indices; where there are none,
+    /// under any number.
+    pub exemplars: Vec<(usize, Exemplar)>,
     /// True for the series that stands for label sets beyond the caps.
     pub overflow: bool,
 }
@@ -621,6 +631,7 @@ pub struct SeriesValue {
 /// the `Error`s of [`FamilySpec::validate`]; [`Error::Full`] when there is no memory for it.
 pub fn family(spec: &FamilySpec) -> Result<&'static Family, Error> {
     let segment = segment();
+    let spec = &configured(spec);
     let mut families = lock(&FAMILIES);
     let known = families
         .iter()
@@ -635,6 +646,18 @@ pub fn family(spec: &FamilySpec) -> Result<&'static Family, Error> {
     Ok(family)
 }
 
+/// A histogram's spec, with the exponential buckets that configuration asks for by its name.
+fn configured(spec: &FamilySpec) -> Cow<'_, FamilySpec> {
+    let histogram = spec.metric_type == MetricType::Histogram && spec.native.is_none();
+    match config().native_for(&spec.name).filter(|_| histogram) {
+        Some((schema, alone)) => {
+            let native = Some(Native { alone, ..Native::around(schema, &spec.buckets) });
+            Cow::Owned(FamilySpec { native, ..spec.clone() })
+        }
+        None => Cow::Borrowed(spec),
+    }
+}
+
 /// Every family that any process of the app has registered.
 pub fn families() -> Vec<&'static Family> {
     let segment = segment();
@@ -647,9 +670,11 @@ impl Family {
     fn register(segment: &Segment, spec: &FamilySpec) -> Result<Family, Error> {
         let (id, registered) = registry::find_or_add_family(segment, spec)?;
         let order = order_of(&registered, spec);
+        let cells =
+            registered.native.map(|native| Arc::new(CellMap::new(&registered.buckets, native)));
         Ok(Family {
-            spec: spec.clone(),
-            link: Mutex::new(Link { id, registered, order }),
+            spec: FamilySpec { native: registered.native, ..spec.clone() },
+            link: Mutex::new(Link { id, registered, order, cells }),
             series: Mutex::new(HashMap::new()),
             overflow: OnceLock::new(),
         })
@@ -738,6 +763,17 @@ impl Family {
         registry::find_or_add_series(segment, link.id, &link.registered, &ordered)
     }
 
+    /// Where a series' values lie, and what its cells mean if there are exponential buckets.
+    fn place_of(&self, segment: &Segment, id: u32) -> Option<(SeriesPlace, Option<Arc<CellMap>>)> {
+        let link = lock(&self.link);
+        let n_cells = match &link.cells {
+            Some(cells) => cells.n_cells() as u64,
+            None => link.registered.cells_per_series(),
+        };
+        let place = SeriesPlace::of(segment, id, &link.registered, n_cells as u32)?;
+        Some((place, link.cells.clone()))
+    }
+
     fn overflow_series(&'static self, segment: &'static Segment, id: u32) -> &'static Series {
         self.overflow.get_or_init(|| Series::leak(self, segment, id))
     }
@@ -816,19 +852,21 @@ impl Family {
         consolidated(|segment, totals, own| {
             let mut all = Vec::new();
             for (id, label_values, overflow) in self.live_series(segment) {
-                let (Some(place), Some(entry)) =
-                    (SeriesPlace::of(segment, id, &self.spec), segment.series(id))
+                let (Some((place, cells)), Some(entry)) =
+                    (self.place_of(segment, id), segment.series(id))
                 else {
                     continue;
                 };
                 let created_seconds = entry.created_ns.load(Ordering::Relaxed) as f64 / 1e9; // published with `state`
                 let mut push = |worker, value| {
                     let label_values = label_values.clone();
+                    let exemplars = place.exemplars(segment, &self.spec.buckets);
                     all.push(SeriesValue {
                         label_values,
                         worker,
                         value,
                         created_seconds,
+                        exemplars,
                         overflow,
                     });
                 };
@@ -840,7 +878,7 @@ impl Family {
                         push(Some(worker), Value::Number(value));
                     }
                 } else {
-                    push(None, event_value(segment, totals, &place, self.spec.metric_type));
+                    push(None, event_value(segment, totals, &place, cells.as_deref()));
                 }
             }
             all
@@ -858,11 +896,15 @@ fn event_value(
     segment: &Segment,
     totals: &Totals,
     place: &SeriesPlace,
-    metric_type: MetricType,
+    cells: Option<&CellMap>,
 ) -> Value {
     let mut numbers = Vec::new();
     snapshot::read_events(segment, totals, place, true, &mut numbers);
-    match metric_type {
+    if let Some(cells) = cells {
+        let all = std::mem::take(&mut numbers);
+        cells.classic(&all, &mut numbers);
+    }
+    match place.metric_type {
         MetricType::Histogram => Value::Histogram {
             counts: numbers.iter().map(|[count, _]| *count).collect(),
             sum: numbers.iter().map(|[_, sum]| *sum).sum(),
@@ -980,6 +1022,78 @@ impl Series {
         self.observe(value) // refused there
     }
 
+    /// As [`Series::inc`], and keeps what led to it as the counter's exemplar: see
+    /// [`Series::keep_exemplar`]. False when the amount is refused.
+    ///
+    /// # Errors
+    /// [`Error::Exemplar`] when the labels cannot be those of one; the amount is counted nevertheless,
+    /// as prometheus_client does.
+    pub fn inc_with_exemplar(
+        &self,
+        amount: f64,
+        labels: &[(&str, &str)],
+        unix_seconds: Option<f64>,
+    ) -> Result<bool, Error> {
+        Ok(self.inc(amount) && {
+            self.keep_exemplar(amount, labels, unix_seconds)?;
+            true
+        })
+    }
+
+    /// As [`Series::observe`], and keeps what led to it as the exemplar of the histogram's bucket.
+    ///
+    /// # Errors
+    /// As [`Series::inc_with_exemplar`]; [`Error::WrongType`] for a summary, which has no exemplars.
+    pub fn observe_with_exemplar(
+        &self,
+        value: f64,
+        labels: &[(&str, &str)],
+        unix_seconds: Option<f64>,
+    ) -> Result<bool, Error> {
+        Ok(self.observe(value) && {
+            self.keep_exemplar(value, labels, unix_seconds)?;
+            true
+        })
+    }
+
+    /// Keeps an exemplar of a value that was counted, now or at the time given, for all processes: the
+    /// latest is shown. False when it is not kept: the value cannot be counted, there is no room, or 16
+    /// have come for it in the last tenth of a second.
+    ///
+    /// # Errors
+    /// [`Error::Exemplar`]: more than 128 characters, or a label name that is empty, given twice or
+    /// holds a control character. [`Error::WrongType`] unless this is a counter or a histogram.
+    pub fn keep_exemplar(
+        &self,
+        value: f64,
+        labels: &[(&str, &str)],
+        unix_seconds: Option<f64>,
+    ) -> Result<bool, Error> {
+        let spec = &self.family.spec;
+        if !matches!(self.metric_type, MetricType::Counter | MetricType::Histogram) {
+            return Err(Error::WrongType {
+                metric: spec.name.clone(),
+                operation: "an exemplar",
+                metric_type: self.metric_type.as_str(),
+            });
+        }
+        let labels = exemplar::Labels::new(&spec.name, labels)?;
+        let unix_seconds = unix_seconds.unwrap_or_else(|| os::unix_ns() as f64 / 1e9);
+        let number = registry::exemplar_number(self.metric_type, &spec.buckets, value);
+        Ok(self.entry.get().zip(number).is_some_and(|(entry, number)| {
+            let cell = entry.cell.load(Ordering::Relaxed) + number as u32; // written once
+            let generation = self.generation_stamp() as u32 - 1;
+            exemplar::keep(segment(), cell, generation, &labels, value, unix_seconds)
+        }))
+    }
+
+    /// The exemplar of a counter, or of a histogram's bucket by its index; whichever process has kept it.
+    pub fn exemplar(&self, bucket: usize) -> Option<Exemplar> {
+        let (place, _) = self.family.place_of(segment(), self.id())?;
+        let exemplars = place.exemplars(segment(), &self.family.spec.buckets);
+        exemplars.into_iter().find(|(number, _)| *number == bucket).map(|(_, exemplar)| exemplar)
+    }
+
     #[cold]
     fn refuse(&self, value: f64, fits: bool) -> bool {
         let counters = &segment().header().counters;
@@ -1095,14 +1209,24 @@ impl Series {
             return Value::Number(self.get_local());
         }
         consolidated(|segment, totals, own| {
-            let Some(place) = SeriesPlace::of(segment, self.id(), &self.family.spec) else {
+            let Some((place, cells)) = self.family.place_of(segment, self.id()) else {
                 return Value::Number(0.0);
             };
             if self.metric_type == MetricType::Gauge {
                 let gauge = snapshot::read_gauge(segment, totals, &place, own);
                 return Value::Number(gauge.merged.unwrap_or(0.0));
             }
-            event_value(segment, totals, &place, self.metric_type)
+            event_value(segment, totals, &place, cells.as_deref())
+        })
+    }
+
+    /// The exponential buckets over all processes, drained first; None where the family has none.
+    pub fn native_histogram(&self) -> Option<NativeHistogram> {
+        consolidated(|segment, totals, _| {
+            let (place, cells) = self.family.place_of(segment, self.id())?;
+            let mut numbers = Vec::new();
+            snapshot::read_events(segment, totals, &place, true, &mut numbers);
+            Some(cells?.native(&numbers))
         })
     }
 }

@@ -53,6 +53,51 @@ pub struct Config {
     pub gauge_label: GaugeLabel,
     /// Whether the processes report what they take from the machine (`process_*`).
     pub process_metrics: bool,
+    /// Which histograms have exponential buckets, the first rule that fits a name.
+    pub native_histograms: Vec<NativeRule>,
+    /// Labels of `target_info`, by which Prometheus knows more of the app; not shown without any.
+    pub target_info: Vec<(String, String)>,
+}
+
+/// Histograms of these names have exponential buckets, too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NativeRule {
+    /// A name; `*` stands for any characters.
+    pub name: String,
+    /// Schema of their buckets, -4 to 8.
+    pub schema: i8,
+    /// Are the classic ones left out of messages?
+    pub alone: bool,
+}
+
+impl NativeRule {
+    /// `name=schema` or `name=schema:only`.
+    fn parse(text: &str) -> Option<NativeRule> {
+        let (name, schema) = text.trim().split_once('=')?;
+        let (schema, alone) = match schema.split_once(':') {
+            Some((schema, "only")) => (schema, true),
+            Some(_) => return None,
+            None => (schema, false),
+        };
+        let schema = schema.parse().ok().filter(|schema| (-4..=8).contains(schema))?;
+        Some(NativeRule { name: name.to_string(), schema, alone })
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        let mut pieces = self.name.split('*');
+        let Some(mut rest) = pieces.next().and_then(|start| name.strip_prefix(start)) else {
+            return false;
+        };
+        let mut last = None;
+        for piece in pieces {
+            // Every piece but the last goes where it first fits.
+            if let Some(before) = last.replace(piece) {
+                let Some(at) = rest.find(before) else { return false };
+                rest = &rest[at + before.len()..];
+            }
+        }
+        last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+    }
 }
 
 impl Default for Config {
@@ -67,8 +112,18 @@ impl Default for Config {
             adopt_seconds: 0,
             gauge_label: GaugeLabel::Pid,
             process_metrics: true,
+            native_histograms: Vec::new(),
+            target_info: Vec::new(),
         }
     }
+}
+
+/// `name=value` of a label.
+fn label(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    let name = name.trim();
+    let good = !name.is_empty() && !name.starts_with("__") && !name.chars().any(char::is_control);
+    good.then(|| (name.to_string(), value.trim().to_string()))
 }
 
 /// One option as users see it.
@@ -133,6 +188,18 @@ pub const SETTINGS: &[Setting] = &[
         env: "PROMRING_PROCESS_METRICS",
         default: "`on`",
         doc: "Whether `process_cpu_seconds_total` and its kin are shown, for all processes of the app together.",
+    },
+    Setting {
+        name: "native_histograms",
+        env: "PROMRING_NATIVE_HISTOGRAMS",
+        default: "none",
+        doc: "Histograms that are native, too: `http_*=3, queue_seconds=5:only` names them (`*` is anything), the schema of their exponential buckets, and whether protobuf leaves the classic ones out.",
+    },
+    Setting {
+        name: "target_info",
+        env: "PROMRING_TARGET_INFO",
+        default: "none",
+        doc: "Labels of the metric `target_info`, as `service.name=shop,service.version=2`.",
     },
 ];
 
@@ -216,15 +283,49 @@ impl Config {
                     _ => return Err(refuse("PROMRING_PROCESS_METRICS", "on or off")),
                 }
             }
+            "native_histograms" => {
+                let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
+                self.native_histograms =
+                    rules.map(NativeRule::parse).collect::<Option<_>>().ok_or_else(|| {
+                        refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
+                    })?;
+            }
+            "target_info" => {
+                let labels = value.split(',').filter(|label| !label.trim().is_empty());
+                self.target_info = labels.map(label).collect::<Option<_>>().ok_or_else(|| {
+                    refuse("PROMRING_TARGET_INFO", "label=value, separated by commas, each label once")
+                })?;
+                let labels = &self.target_info;
+                let twice = |i: usize| labels[..i].iter().any(|(name, _)| *name == labels[i].0);
+                if (0..labels.len()).any(twice) {
+                    self.target_info.clear();
+                    return Err(refuse("PROMRING_TARGET_INFO", "each label once"));
+                }
+            }
             _ => {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics, native_histograms, target_info",
                 })
             }
         }
         Ok(())
+    }
+
+    /// Schema of a histogram's exponential buckets, and whether they are shown alone; None for others.
+    ///
+    /// ```
+    /// let mut config = promring::config::Config::default();
+    /// config.set("native_histograms", "http_*_seconds=3, db=-1:only").unwrap();
+    /// assert_eq!(config.native_for("http_request_seconds"), Some((3, false)));
+    /// assert_eq!(config.native_for("db"), Some((-1, true)));
+    /// assert_eq!(config.native_for("http_seconds"), None);
+    /// assert!(config.set("native_histograms", "db=9").is_err());
+    /// ```
+    pub fn native_for(&self, name: &str) -> Option<(i8, bool)> {
+        let rule = self.native_histograms.iter().find(|rule| rule.fits(name))?;
+        Some((rule.schema, rule.alone))
     }
 
     /// The segment's path without the suffix of the layout version. `uid` is the effective user's.

@@ -189,7 +189,7 @@ impl Plans {
 
     /// Families with the same buckets share one table.
     fn classifier_of(&mut self, spec: &FamilySpec) -> u32 {
-        let new = Classifier::new(&spec.buckets);
+        let new = Classifier::new(&spec.bounds());
         let known = self.classifiers.iter().position(|old| *old == new);
         let at = known.unwrap_or_else(|| {
             self.classifiers.push(new);

@@ -89,6 +89,13 @@ pub enum Error {
         /// The cause, with the holder of the port where it can be told.
         cause: String,
     },
+    /// An exemplar's labels that are too long, or a name among them that cannot be one.
+    Exemplar {
+        /// The family.
+        metric: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The operation does not fit the metric's type (`observe` on a counter).
     WrongType {
         /// The family.
@@ -114,6 +121,7 @@ impl Error {
             Error::Segment { .. } => "segment",
             Error::Full { .. } => "full",
             Error::Listen { .. } => "listen",
+            Error::Exemplar { .. } => "exemplar",
             Error::WrongType { .. } => "wrong_type",
         }
     }
@@ -150,6 +158,9 @@ impl fmt::Display for Error {
             }
             Error::Full { what, remedy } => write!(f, "no room for {what}; {remedy}"),
             Error::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
+            Error::Exemplar { metric, reason } => {
+                write!(f, "exemplar of metric {metric:?} {reason}; the value itself is counted")
+            }
             Error::WrongType { metric, operation, metric_type } => {
                 write!(f, "{operation} does not fit metric {metric:?}, which is a {metric_type}")
             }

@@ -155,6 +155,8 @@ impl Renderer {
     ///         metric_type: MetricType::Counter,
     ///         label_names: vec!["queue".into()],
     ///         buckets: vec![],
+    ///         native: None,
+    ///         info: false,
     ///         series: vec![CatalogSeries {
     ///             extra_label: None,
     ///             label_values: vec!["a \"b\"".into()],
@@ -166,6 +168,8 @@ impl Renderer {
     ///     catalog: catalog.into(),
     ///     numbers: vec![[3.0, 0.0]],
     ///     per_worker: vec![],
+    ///     exemplars: vec![],
+    ///     natives: vec![],
     ///     peeked: false,
     /// };
     /// let mut page = Vec::new();
@@ -185,10 +189,12 @@ impl Renderer {
             self.values.take(snapshot, choice.format);
         }
         self.refresh(snapshot, choice);
-        let (numbers, plain) = (&self.values.numbers, &mut self.plain);
+        let (values, plain) = (&self.values, &mut self.plain);
         match (self.kept.first_mut(), choice.gzip) {
-            (Some((_, _, Kept::Text(text))), false) => text.render(numbers, out),
-            (Some((_, _, Kept::Text(text))), true) => text.compress(numbers, plain, out),
+            (Some((_, _, Kept::Text(text))), false) => text.render(snapshot, values, out),
+            (Some((_, _, Kept::Text(text))), true) => {
+                text.compress(snapshot, values, plain, out);
+            }
             (Some((_, _, Kept::Protobuf(constants))), false) => constants.render(snapshot, out),
             (Some((_, _, Kept::Protobuf(constants))), true) => {
                 constants.render(snapshot, plain);

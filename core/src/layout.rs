@@ -52,6 +52,12 @@ mod shared {
     pub(crate) const MAX_FAMILIES: usize = 8192;
     /// Granularity of growth: what is reserved at once.
     pub(crate) const GROW_STEP: u64 = 64 * 1024;
+    /// Heads of the hash chains of exemplars.
+    pub(crate) const EXEMPLAR_CHAINS: usize = 512;
+    /// Counters and buckets that can have an exemplar, in one segment.
+    pub(crate) const MAX_EXEMPLARS: usize = 4096;
+    /// Words of one copy of an exemplar: what it belongs to, value, time, and 552 bytes of labels.
+    pub(crate) const EXEMPLAR_WORDS: usize = 72;
     /// Memory page; regions and places are aligned to it.
     pub(crate) const PAGE: u64 = 4096;
 
@@ -93,9 +99,11 @@ mod shared {
         Places = 6,
         /// Chunks of [`GaugeCell`]s, each owned by one place.
         Gauges = 7,
+        /// [`ExemplarSlot`]s; anyone writes.
+        Exemplars = 8,
     }
     /// Number of regions.
-    pub(crate) const N_REGIONS: usize = 8;
+    pub(crate) const N_REGIONS: usize = 9;
 
     impl Region {
         /// All of them, in file order.
@@ -108,6 +116,7 @@ mod shared {
             Region::Direct,
             Region::Places,
             Region::Gauges,
+            Region::Exemplars,
         ];
     }
 
@@ -185,6 +194,10 @@ mod shared {
         pub counters: Counters,
         /// Heads of the family hash chains: family id + 1, 0 = empty.
         pub family_chains: [AtomicU32; FAMILY_CHAINS],
+        /// Heads of the hash chains of exemplars: slot number + 1, 0 = empty.
+        pub exemplar_chains: [AtomicU32; EXEMPLAR_CHAINS],
+        /// Zero.
+        pub _pad1: [AtomicU64; 4],
     }
 
     /// Self-metrics of the app; plain relaxed counts.
@@ -224,8 +237,10 @@ mod shared {
         pub takeovers: AtomicU64,
         /// Events of unknown series or cells: someone scribbled.
         pub corrupt_events: AtomicU64,
+        /// Exemplars that found no room.
+        pub exemplars_no_space: AtomicU64,
         /// Reserved, zero.
-        pub spare: [AtomicU64; 7],
+        pub spare: [AtomicU64; 6],
     }
 
     /// One metric family.
@@ -299,6 +314,29 @@ mod shared {
         pub stamp: AtomicU64,
     }
 
+    /// The exemplar of one counter or bucket: two copies, written in turns by whoever comes.
+    #[repr(C)]
+    pub(crate) struct ExemplarSlot {
+        /// Next slot number + 1 of the chain, 0 = end.
+        pub next: AtomicU32,
+        /// Index of the counter's or bucket's cell.
+        pub cell: AtomicU32,
+        /// Versions handed out to writers; the low bit of a version is its copy.
+        pub version: AtomicU64,
+        /// Unix time in units of 2^27 ns : 48 | exemplars taken within it : 16, low bits = the count.
+        pub window: AtomicU64,
+        /// Zero.
+        pub _pad: AtomicU64,
+        /// See [`TaggedWord`]: word 0 `bytes of labels : 16 | 0 : 16 | series' generation : 32`, word 1
+        /// the value, word 2 Unix time in seconds, then the labels.
+        pub copies: [[TaggedWord; EXEMPLAR_WORDS]; 2],
+    }
+
+    /// Eight bytes and, in the same 16-byte word, the version they belong to: a copy whose words all
+    /// carry one version is whole, whoever else has written or died meanwhile.
+    #[repr(C)]
+    pub(crate) struct TaggedWord(pub AtomicU128);
+
     /// The head of a worker place; the gauge directory (`AtomicU32` chunk number + 1 each) follows,
     /// and the ring fills the last 16 KiB of the place.
     #[repr(C, align(64))]
@@ -364,6 +402,7 @@ mod shared {
             size_of::<GaugeCell>(),
             size_of::<PlaceHeader>(),
             size_of::<Slot>(),
+            size_of::<ExemplarSlot>(),
             RING_SLOTS,
             size_of::<usize>(),
             u16::from_ne_bytes([1, 0]) as usize,
@@ -427,7 +466,8 @@ mod tests {
             fields!(RegionHeader: base max_bytes committed next),
             fields!(Header: magic layout_version layout_hash file_bytes created_ns instance max_series
                 max_series_per_family state n_places n_gauges catalog_version aggregator_beat_ns
-                drained_ns folds spare drain_lock drain_seq _pad redo regions counters family_chains),
+                drained_ns folds spare drain_lock drain_seq _pad redo regions counters family_chains
+                exemplar_chains _pad1),
             fields!(Redo: commit _pad entry),
             fields!(RedoEntry: cell a b),
             fields!(FamilyEntry: next state text n_series overflow overflowed spare),
@@ -437,6 +477,8 @@ mod tests {
             fields!(GaugeCell: value stamp),
             fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags cpu_ns _pad0 head _pad1),
             fields!(Slot: value meta),
+            fields!(ExemplarSlot: next cell version window _pad copies),
+            fields!(TaggedWord: 0),
         ];
         for (name, size, fields) in types {
             let rows = documented(name);
@@ -450,6 +492,6 @@ mod tests {
             }
             assert_eq!(end, size, "size of {name}");
         }
-        assert_eq!(Region::Gauges as usize + 1, N_REGIONS);
+        assert_eq!(Region::Exemplars as usize + 1, N_REGIONS);
     }
 }

@@ -31,6 +31,7 @@
 //!     gauge_mode: GaugeMode::All,
 //!     label_names: vec!["queue".into()],
 //!     buckets: vec![],
+//!     native: None,
 //! })?;
 //! jobs.series(&["mail"])?.inc(1.0); // in any process, forked before or after
 //! let page = promring::aggregator::scrape("");
@@ -53,10 +54,14 @@ mod drain;
 #[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
+mod exemplar;
+#[cfg(not(loom))]
 pub mod exposition;
 #[cfg(not(loom))]
 pub mod http;
 mod layout;
+#[cfg(not(loom))]
+mod native;
 #[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]

@@ -124,6 +124,15 @@ fn family(
 ) -> Option<&'static Family> {
     let (name, help) = (name.to_string(), help.to_string());
     let (unit, label_names, buckets) = (String::new(), Vec::new(), Vec::new());
-    let spec = FamilySpec { name, help, unit, metric_type, gauge_mode, label_names, buckets };
+    let spec = FamilySpec {
+        name,
+        help,
+        unit,
+        metric_type,
+        gauge_mode,
+        label_names,
+        buckets,
+        native: None,
+    };
     client::family(&spec).ok()
 }

@@ -7,6 +7,7 @@
 use crate::client::{self, FamilySpec};
 use crate::config::GaugeLabel;
 use crate::drain::{self, Copied, Drainer};
+use crate::exemplar;
 use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
 use crate::registry::{self, Placed};
@@ -57,6 +58,7 @@ impl Arena {
         self.0.leave_room(Region::Text, 16);
         self.0.leave_room(Region::Cells, 0);
         self.0.leave_room(Region::Gauges, 0);
+        self.0.leave_room(Region::Exemplars, 0);
         let stride = place_stride(self.0.max_series());
         self.0.leave_room(Region::Places, self.0.committed(Region::Places) % stride);
     }
@@ -88,6 +90,27 @@ impl Arena {
                 None => at -= region.len(),
             }
         }
+    }
+
+    /// Keeps an exemplar of a counter, as any process does.
+    pub fn keep_exemplar(self, id: u32, trace: &str) -> bool {
+        let labels = exemplar::Labels::new("", &[("trace", trace)]).expect("labels");
+        let (cell, generation) = self.exemplar_place(id);
+        exemplar::keep(self.0, cell, generation, &labels, 1.0, 1.0)
+    }
+
+    /// Its label and value, if they go together.
+    pub fn exemplar(self, id: u32) -> Option<String> {
+        let (cell, generation) = self.exemplar_place(id);
+        let exemplar = exemplar::of_cell(self.0, cell, generation)?;
+        let [(_, trace)] = exemplar.labels.as_slice() else { return None };
+        (exemplar.value == 1.0).then(|| trace.clone())
+    }
+
+    fn exemplar_place(self, id: u32) -> (u32, u32) {
+        let entry = self.0.series(id).expect("a series");
+        let state = entry.state.load(Ordering::SeqCst);
+        (entry.cell.load(Ordering::SeqCst), registry::generation_of(state))
     }
 
     /// Would a process that starts now attach to these bytes?
@@ -236,11 +259,11 @@ pub struct Eyes {
 
 impl Eyes {
     pub fn new(arena: Arena) -> Eyes {
-        Eyes { reader: Reader::new(arena.0), renderer: Renderer::new() }
+        Eyes { reader: Reader::new(arena.0, Vec::new()), renderer: Renderer::new() }
     }
 
     fn page(&mut self, copied: &Copied, own: Option<usize>) -> String {
-        let snapshot = self.reader.snapshot(copied, own, GaugeLabel::Worker, false);
+        let snapshot = self.reader.snapshot(copied, own, GaugeLabel::Worker, false, true);
         let mut page = Vec::new();
         self.renderer.text(&snapshot, &mut page);
         String::from_utf8(page).expect("UTF-8")

@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use crate::layout::*;
+use crate::native::{self, Native};
 use crate::os;
 use crate::segment::{Full, Segment};
 use crate::sync::{AtomicU32, Ordering};
@@ -22,9 +23,11 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_BUCKETS: usize = 1024;
 /// Longest help text, bytes; the rest is cut off.
 const MAX_HELP_BYTES: usize = 16 * 1024;
+/// Bytes of a family's exponential buckets: schema, sides, limits, how many are shown.
+const NATIVE_BYTES: usize = 9;
 /// Longest record of a family: a longer one is damage.
 const MAX_FAMILY_BYTES: usize =
-    (MAX_LABELS + 2) * (MAX_NAME_BYTES + 4) + MAX_HELP_BYTES + 8 * MAX_BUCKETS + 64;
+    (MAX_LABELS + 2) * (MAX_NAME_BYTES + 4) + MAX_HELP_BYTES + 8 * MAX_BUCKETS + 64 + NATIVE_BYTES;
 /// Longest record of a label set.
 const MAX_LABELS_BYTES: usize = 4 + MAX_LABELS * (MAX_LABEL_VALUE_BYTES + 2);
 
@@ -150,15 +153,24 @@ pub struct FamilySpec {
     pub label_names: Vec<String>,
     /// Finite upper bounds of a histogram, ascending; `+Inf` is implied.
     pub buckets: Vec<f64>,
+    /// A histogram's exponential buckets, beside the others or, when there are none, alone.
+    pub native: Option<Native>,
 }
 
 impl FamilySpec {
     /// Cells that one series takes.
     pub(crate) fn cells_per_series(&self) -> u64 {
         match self.metric_type {
-            MetricType::Histogram => self.buckets.len() as u64 + 1,
+            MetricType::Histogram => {
+                self.buckets.len() as u64 + self.native.as_ref().map_or(0, Native::n_bounds) + 1
+            }
             _ => 1,
         }
+    }
+
+    /// The bounds between a series' cells.
+    pub(crate) fn bounds(&self) -> Vec<f64> {
+        native::bounds(&self.buckets, self.native.as_ref())
     }
 
     /// Names the first thing that Prometheus or the segment could not carry.
@@ -199,13 +211,16 @@ impl FamilySpec {
     fn validate_buckets(&self) -> Result<(), Error> {
         let refuse = |reason| Err(Error::Buckets { metric: self.name.clone(), reason });
         if self.metric_type != MetricType::Histogram {
-            return if self.buckets.is_empty() {
+            return if self.buckets.is_empty() && self.native.is_none() {
                 Ok(())
             } else {
                 refuse("do not fit: it is no histogram")
             };
         }
-        if self.buckets.is_empty() {
+        if let Some(complaint) = self.native.as_ref().and_then(Native::complaint) {
+            return refuse(complaint);
+        }
+        if self.buckets.is_empty() && self.native.is_none() {
             return refuse("are empty: give at least one upper bound");
         }
         if self.buckets.len() > MAX_BUCKETS {
@@ -229,11 +244,15 @@ impl FamilySpec {
         text += &format!(" with labels [{}]", self.label_names.join(", "));
         if self.metric_type == MetricType::Histogram {
             text += &format!(" and buckets {:?}", self.buckets);
+            let schema =
+                |native: Native| format!(" and exponential ones of schema {}", native.schema);
+            text += &self.native.map(schema).unwrap_or_default();
         }
         text
     }
 
-    /// Same thing under the same name? The help and the order of the labels may differ.
+    /// Same thing under the same name? The help and the order of the labels may differ, and so may
+    /// exponential buckets: they are a matter of configuration, and whoever comes first decides.
     fn agrees_with(&self, other: &FamilySpec) -> bool {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();
@@ -261,6 +280,13 @@ impl FamilySpec {
         for bound in &self.buckets {
             bytes.extend(bound.to_bits().to_le_bytes());
         }
+        if let Some(native) = &self.native {
+            let Native { schema, min_exponent, max_exponent, signed, max_buckets, alone } = *native;
+            bytes.extend([schema as u8, u8::from(signed), u8::from(alone)]);
+            bytes.extend(min_exponent.to_le_bytes());
+            bytes.extend(max_exponent.to_le_bytes());
+            bytes.extend(max_buckets.to_le_bytes());
+        }
         bytes
     }
 
@@ -278,8 +304,42 @@ impl FamilySpec {
         let buckets = (0..n_buckets.min(MAX_BUCKETS))
             .map(|_| Some(f64::from_bits(u64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?))))
             .collect::<Option<_>>()?;
-        let spec = FamilySpec { name, help, unit, metric_type, gauge_mode, label_names, buckets };
+        let native = if rest.is_empty() { None } else { Some(take_native(&mut rest)?) };
+        let spec =
+            FamilySpec { name, help, unit, metric_type, gauge_mode, label_names, buckets, native };
         spec.validate().is_ok().then_some(spec)
+    }
+}
+
+/// Exemplars that a series has whose histogram has exponential buckets alone.
+const NATIVE_EXEMPLARS: u64 = 8;
+
+/// How many exemplars a series of that kind has at the most.
+pub(crate) fn n_exemplars(metric_type: MetricType, buckets: &[f64]) -> usize {
+    match metric_type {
+        MetricType::Counter => 1,
+        MetricType::Histogram if buckets.is_empty() => NATIVE_EXEMPLARS as usize,
+        MetricType::Histogram => buckets.len() + 1,
+        MetricType::Gauge | MetricType::Summary => 0,
+    }
+}
+
+/// Which of its series' exemplars a value belongs to: a counter has one, a histogram one for each classic
+/// bucket; where it has none, values of neighbouring powers of two have different ones.
+pub(crate) fn exemplar_number(
+    metric_type: MetricType,
+    buckets: &[f64],
+    value: f64,
+) -> Option<usize> {
+    match metric_type {
+        MetricType::Counter => (0.0..f64::INFINITY).contains(&value).then_some(0),
+        MetricType::Histogram if value.is_finite() && buckets.is_empty() => {
+            Some(((value.to_bits() >> 52) % NATIVE_EXEMPLARS) as usize)
+        }
+        MetricType::Histogram if value.is_finite() => {
+            Some(buckets.partition_point(|bound| *bound < value))
+        }
+        _ => None,
     }
 }
 
@@ -319,6 +379,19 @@ fn take_u32(rest: &mut &[u8]) -> Option<u32> {
 fn take_text(rest: &mut &[u8]) -> Option<String> {
     let n = take_u32(rest)? as usize;
     Some(String::from_utf8_lossy(take(rest, n)?).into_owned())
+}
+
+fn take_native(rest: &mut &[u8]) -> Option<Native> {
+    let [schema, signed, alone] = take(rest, 3)?.try_into().ok()?;
+    let mut number = || take(rest, 2)?.try_into().ok();
+    Some(Native {
+        schema: schema as i8,
+        signed: signed != 0,
+        alone: alone != 0,
+        min_exponent: i16::from_le_bytes(number()?),
+        max_exponent: i16::from_le_bytes(number()?),
+        max_buckets: u16::from_le_bytes(number()?),
+    })
 }
 
 /// A quick hash, the same in every process of the app; the segment's seed keeps label values from

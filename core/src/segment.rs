@@ -114,6 +114,8 @@ unsafe impl Shared for GaugeCell {}
 unsafe impl Shared for PlaceHeader {}
 // SAFETY: an array of `repr(C)` structs of atomics.
 unsafe impl Shared for [Slot; RING_SLOTS] {}
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for ExemplarSlot {}
 
 /// A region is full, or its file system is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -544,6 +546,11 @@ impl Segment {
         self.slice(Region::Gauges, u64::from(chunk) * bytes, GAUGE_CHUNK)
     }
 
+    /// The slot of an exemplar by its number.
+    pub(crate) fn exemplar(&self, number: u32) -> Option<&ExemplarSlot> {
+        self.at(Region::Exemplars, u64::from(number) * size_of::<ExemplarSlot>() as u64)
+    }
+
     /// Reserves a new place and returns its number.
     pub(crate) fn add_place(&self) -> Result<usize, Full> {
         let stride = place_stride(self.max_series);
@@ -738,10 +745,11 @@ fn plan_regions(caps: Caps) -> [Bounds; N_REGIONS] {
         MAX_FAMILIES as u64 * size_of::<FamilyEntry>() as u64,
         series_ids(series) * size_of::<SeriesEntry>() as u64,
         (64 << 20) + series * 256,
-        (series * 16 + 64 * 1024) * size_of::<Cell>() as u64,
-        (series * 16 + 64 * 1024) * size_of::<DirectCell>() as u64,
+        (series * 32 + 64 * 1024) * size_of::<Cell>() as u64,
+        (series * 32 + 64 * 1024) * size_of::<DirectCell>() as u64,
         MAX_PLACES as u64 * place_stride(u64::from(caps.max_series)),
         64 << 20,
+        (MAX_EXEMPLARS * size_of::<ExemplarSlot>()) as u64,
     ];
     let mut base = PAGE;
     sizes.map(|size| {

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use crate::config::GaugeLabel;
 use crate::drain::{self, Copied};
+use crate::exemplar;
 use crate::layout::*;
+use crate::native::CellMap;
 use crate::registry::{self, FamilySpec, GaugeMode};
 use crate::segment::Segment;
 use crate::sync::{AtomicU64, Ordering};
 use crate::totals::{Stamped, Words};
 use crate::worker;
 
+pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
+pub use crate::native::{Native, NativeHistogram};
 pub use crate::registry::MetricType;
 
 // ---------------------------------------------------------------------------------------------
@@ -39,10 +43,14 @@ pub struct CatalogFamily {
     pub unit: String,
     /// Its type.
     pub metric_type: MetricType,
+    /// A gauge that says what is so and is always 1: of type info, where the format has it.
+    pub info: bool,
     /// Label names in the order of the series' values.
     pub label_names: Vec<String>,
     /// Finite upper bounds, ascending; empty unless a histogram. `+Inf` is implied.
     pub buckets: Vec<f64>,
+    /// A histogram's exponential buckets.
+    pub native: Option<Native>,
     /// Its series in order of registration.
     pub series: Vec<CatalogSeries>,
 }
@@ -72,6 +80,10 @@ pub struct Snapshot {
     pub numbers: Vec<[f64; 2]>,
     /// Samples of the gauge modes `all` and `liveall`, ordered by family and series.
     pub per_worker: Vec<WorkerSample>,
+    /// Ordered by family, series and bucket.
+    pub exemplars: Vec<SeriesExemplar>,
+    /// Those of families that have them, ordered by family and series; empty unless asked for.
+    pub natives: Vec<SeriesNative>,
     /// True when another process held the drain lock all the time and the rings were only looked at.
     pub peeked: bool,
 }
@@ -91,6 +103,31 @@ pub struct WorkerSample {
     pub value: f64,
 }
 
+/// The exponential buckets of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesNative {
+    /// Index into `catalog.families`.
+    pub family: u32,
+    /// Index into that family's `series`.
+    pub series: u32,
+    /// What is in them.
+    pub histogram: NativeHistogram,
+}
+
+/// The exemplar of a counter or of a histogram's bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesExemplar {
+    /// Index into `catalog.families`.
+    pub family: u32,
+    /// Index into that family's `series`.
+    pub series: u32,
+    /// Index of the classic bucket that the value lies in; 0 for a counter. Where there are exponential
+    /// buckets alone a series has several, the newest first.
+    pub bucket: u32,
+    /// What it is.
+    pub exemplar: Exemplar,
+}
+
 // ---------------------------------------------------------------------------------------------
 // Where a series' values lie
 
@@ -98,7 +135,7 @@ pub struct WorkerSample {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeriesPlace {
     id: u32,
-    metric_type: MetricType,
+    pub(crate) metric_type: MetricType,
     mode: GaugeMode,
     cell: u32,
     n_cells: u32,
@@ -106,16 +143,48 @@ pub(crate) struct SeriesPlace {
 }
 
 impl SeriesPlace {
-    pub(crate) fn of(segment: &Segment, id: u32, spec: &FamilySpec) -> Option<SeriesPlace> {
+    pub(crate) fn of(
+        segment: &Segment,
+        id: u32,
+        spec: &FamilySpec,
+        n_cells: u32,
+    ) -> Option<SeriesPlace> {
         let entry = segment.series(id)?;
         let cell = entry.cell.load(Ordering::Relaxed); // written before the id was published
         let gauge = entry.gauge.load(Ordering::Relaxed); // as above
-        let n_cells = spec.cells_per_series() as u32;
-        // Numbers that somebody scribbled must not decide how much memory a scrape takes.
+                                                         // Numbers that somebody scribbled must not decide how much memory a scrape takes.
         cell.checked_add(n_cells)
             .filter(|_| u64::from(gauge) < series_ids(segment.max_series()))?;
         let (metric_type, mode) = (spec.metric_type, spec.gauge_mode);
         Some(SeriesPlace { id, metric_type, mode, cell, n_cells, gauge })
+    }
+
+    /// Its exemplars by bucket; `buckets` are the family's.
+    pub(crate) fn exemplars(&self, segment: &Segment, buckets: &[f64]) -> Vec<(usize, Exemplar)> {
+        let n = registry::n_exemplars(self.metric_type, buckets);
+        if n == 0 || exemplar::n_slots(segment) == 0 {
+            return Vec::new();
+        }
+        let generation = self.generation(segment);
+        (self.cell..self.cell + self.n_cells)
+            .take(n)
+            .enumerate()
+            .filter_map(|(number, cell)| {
+                let exemplar = exemplar::of_cell(segment, cell, generation)?;
+                self.has_place_for(buckets, number, &exemplar).then_some((number, exemplar))
+            })
+            .collect()
+    }
+
+    /// Its value lies where it stands: nothing scribbled makes a page that Prometheus refuses.
+    fn has_place_for(&self, buckets: &[f64], number: usize, exemplar: &Exemplar) -> bool {
+        let place = registry::exemplar_number(self.metric_type, buckets, exemplar.value);
+        place == Some(number)
+    }
+
+    fn generation(&self, segment: &Segment) -> u32 {
+        let state = segment.series(self.id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `registry::revive`
+        registry::generation_of(state)
     }
 }
 
@@ -291,6 +360,8 @@ pub(crate) fn worker_label(segment: &Segment, place: usize, label: GaugeLabel) -
 /// Keeps the catalog and where its values lie from one scrape to the next.
 pub(crate) struct Reader {
     segment: &'static Segment,
+    /// Labels of `target_info`; without any, it is not shown.
+    target: Vec<(String, String)>,
     catalog: Arc<Catalog>,
     /// The segment's version of the catalog; None before the first.
     seen: Option<u64>,
@@ -298,24 +369,32 @@ pub(crate) struct Reader {
     places: Vec<SeriesPlace>,
     /// Family and series index of each gauge number.
     by_gauge: Vec<Option<(u32, u32, usize)>>,
+    /// By family of the catalog: what its series' cells mean if there are exponential buckets.
+    cells: Vec<Option<CellMap>>,
+    /// First cell, family and series index, and index in `places`, by cell; made when there are exemplars.
+    by_cell: Vec<(u32, u32, u32, usize)>,
     /// Families whose overflow series is in the catalog.
     overflowed: Vec<u32>,
 }
 
 impl Reader {
-    pub(crate) fn new(segment: &'static Segment) -> Reader {
+    pub(crate) fn new(segment: &'static Segment, target: Vec<(String, String)>) -> Reader {
         let catalog = Arc::new(Catalog::default());
-        let (places, by_gauge, overflowed) = (Vec::new(), Vec::new(), Vec::new());
-        Reader { segment, catalog, seen: None, places, by_gauge, overflowed }
+        let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
+        let (cells, overflowed) = (Vec::new(), Vec::new());
+        let seen = None;
+        Reader { segment, target, catalog, seen, places, by_gauge, cells, by_cell, overflowed }
     }
 
-    /// Puts values and catalog together. `copied` was drained or peeked by the caller.
+    /// Puts values and catalog together. `copied` was drained or peeked by the caller; exponential
+    /// buckets are read if the format has them.
     pub(crate) fn snapshot(
         &mut self,
         copied: &Copied,
         own: Option<usize>,
         label: GaugeLabel,
         peeked: bool,
+        with_natives: bool,
     ) -> Snapshot {
         self.update_catalog();
         let segment = self.segment;
@@ -323,16 +402,66 @@ impl Reader {
         let any_direct = segment.header().counters.direct_adds.load(Ordering::Relaxed) > 0; // counted before it is added
         let mut numbers = Vec::with_capacity(self.places.len() * 2 + 32);
         let (gauges, per_worker) = self.read_gauges(&totals, own, label);
-        for place in &self.places {
+        let (mut natives, mut cells) = (Vec::new(), Vec::new());
+        for (place, (family, series)) in self.places.iter().zip(series_of(&self.catalog)) {
+            let map = self.cells.get(family as usize).and_then(Option::as_ref);
             if place.metric_type == MetricType::Gauge {
                 let merged = gauges.get(place.gauge as usize).copied().flatten();
                 numbers.push(merged.map_or([0.0, 0.0], |value| [value, 1.0]));
+            } else if let Some(map) = map {
+                cells.clear();
+                read_events(segment, &totals, place, any_direct, &mut cells);
+                map.classic(&cells, &mut numbers);
+                if with_natives {
+                    natives.push(SeriesNative { family, series, histogram: map.native(&cells) });
+                }
             } else {
                 read_events(segment, &totals, place, any_direct, &mut numbers);
             }
         }
         numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
-        Snapshot { catalog: Arc::clone(&self.catalog), numbers, per_worker, peeked }
+        if self.catalog.families.last().is_some_and(|family| family.info) {
+            numbers.push([1.0, 1.0]);
+        }
+        let (catalog, exemplars) = (Arc::clone(&self.catalog), self.read_exemplars());
+        Snapshot { catalog, numbers, per_worker, exemplars, natives, peeked }
+    }
+
+    /// All exemplars of series that are shown, in their order.
+    fn read_exemplars(&mut self) -> Vec<SeriesExemplar> {
+        let segment = self.segment;
+        let mut all = exemplar::all(segment).peekable();
+        if all.peek().is_some() && self.by_cell.is_empty() {
+            self.index_cells();
+        }
+        let found = all.filter_map(|(cell, generation, exemplar)| {
+            let at = self.by_cell.partition_point(|(first, ..)| *first <= cell).checked_sub(1)?;
+            let (first, family, series, place) = *self.by_cell.get(at)?;
+            let place = self.places.get(place)?;
+            let family_ = self.catalog.families.get(family as usize)?;
+            let number = (cell - first) as usize;
+            let shown = place.generation(segment) == generation
+                && place.has_place_for(&family_.buckets, number, &exemplar);
+            let classic = family_.native.is_none() || !family_.buckets.is_empty();
+            let bucket = if classic { number as u32 } else { 0 };
+            shown.then_some(SeriesExemplar { family, series, bucket, exemplar })
+        });
+        let mut found: Vec<_> = found.collect();
+        let time = |e: &SeriesExemplar| e.exemplar.unix_seconds;
+        found.sort_by(|a, b| {
+            let place = |e: &SeriesExemplar| (e.family, e.series, e.bucket);
+            place(a).cmp(&place(b)).then(time(b).total_cmp(&time(a)))
+        });
+        found
+    }
+
+    /// Which series has which cells: an exemplar knows its cell only.
+    fn index_cells(&mut self) {
+        let of_place =
+            |(at, ((f, s), place)): (usize, ((u32, u32), &SeriesPlace))| (place.cell, f, s, at);
+        let series = series_of(&self.catalog);
+        self.by_cell = series.zip(&self.places).enumerate().map(of_place).collect();
+        self.by_cell.sort_unstable();
     }
 
     /// All gauges, worker by worker (cells lie together), by gauge number.
@@ -390,6 +519,7 @@ impl Reader {
         }
         let (mut families, places) = builder.finish();
         self.by_gauge.clear();
+        self.by_cell.clear();
         let mut at = 0;
         for (f, family) in families.iter().enumerate() {
             for s in 0..family.series.len() {
@@ -404,16 +534,27 @@ impl Reader {
                 at += 1;
             }
         }
+        let map = |f: &CatalogFamily| f.native.map(|native| CellMap::new(&f.buckets, native));
+        self.cells = families.iter().map(map).collect();
         self.overflowed = overflowed(segment);
         families.extend(SelfMetrics::families(segment, &self.overflowed));
+        if !self.target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
+            families.push(target_info(&self.target));
+        }
         self.places = places;
         self.catalog = Arc::new(Catalog { version: now, families });
         self.seen = Some(now);
     }
 }
 
-/// A family and its series, as they are gathered.
-type Gathered = (FamilySpec, Vec<(CatalogSeries, SeriesPlace)>);
+/// Family and series index of each series, in order.
+fn series_of(catalog: &Catalog) -> impl Iterator<Item = (u32, u32)> + '_ {
+    let families = catalog.families.iter().zip(0..);
+    families.flat_map(|(family, f)| (0..family.series.len() as u32).map(move |s| (f, s)))
+}
+
+/// A family, the cells that each of its series has, and these, as they are gathered.
+type Gathered = (FamilySpec, u32, Vec<(CatalogSeries, SeriesPlace)>);
 
 /// Groups series by family.
 struct CatalogBuilder<'a> {
@@ -425,7 +566,11 @@ struct CatalogBuilder<'a> {
 impl<'a> CatalogBuilder<'a> {
     fn new(segment: &'a Segment) -> Self {
         let families = (0..registry::n_families(segment))
-            .map(|id| registry::family_spec(segment, id).map(|spec| (spec, Vec::new())))
+            .map(|id| {
+                let spec = registry::family_spec(segment, id)?;
+                let n_cells = spec.cells_per_series() as u32;
+                Some((spec, n_cells, Vec::new()))
+            })
             .collect();
         CatalogBuilder { segment, families }
     }
@@ -437,14 +582,14 @@ impl<'a> CatalogBuilder<'a> {
             return None;
         }
         let family = entry.family.load(Ordering::Relaxed) as usize; // published with `state`
-        let (spec, series) = self.families.get_mut(family)?.as_mut()?;
+        let (spec, n_cells, series) = self.families.get_mut(family)?.as_mut()?;
         let overflow = entry.text.load(Ordering::Relaxed) == 0; // published with `state`
         let label_values =
             if overflow { Vec::new() } else { registry::label_values(self.segment, entry)? };
         if !overflow && label_values.len() != spec.label_names.len() {
             return None; // scribbled
         }
-        let place = SeriesPlace::of(self.segment, id, spec)?;
+        let place = SeriesPlace::of(self.segment, id, spec, *n_cells)?;
         let described = CatalogSeries {
             extra_label: overflow.then(|| ("promring_overflow", "true".to_string())),
             label_values,
@@ -460,7 +605,7 @@ impl<'a> CatalogBuilder<'a> {
             .families
             .into_iter()
             .flatten()
-            .map(|(spec, series)| {
+            .map(|(spec, _, series)| {
                 let series = series
                     .into_iter()
                     .map(|(described, place)| {
@@ -473,8 +618,10 @@ impl<'a> CatalogBuilder<'a> {
                     help: spec.help,
                     unit: spec.unit,
                     metric_type: spec.metric_type,
+                    info: false,
                     label_names: spec.label_names,
                     buckets: spec.buckets,
+                    native: spec.native,
                     series,
                 }
             })
@@ -557,6 +704,12 @@ impl SelfMetrics {
             &[("", counter_of!(corrupt_events))],
         ),
         (
+            "promring_exemplars_dropped_total",
+            "Exemplars that found no room: so many counters and buckets have one.",
+            MetricType::Counter,
+            &[("", counter_of!(exemplars_no_space))],
+        ),
+        (
             "promring_drains_total",
             "Drain passes over all rings.",
             MetricType::Counter,
@@ -610,8 +763,10 @@ impl SelfMetrics {
                     help: help.into(),
                     unit: String::new(),
                     metric_type,
+                    info: false,
                     label_names: label.map(String::from).into_iter().collect(),
                     buckets: Vec::new(),
+                    native: None,
                     series: values
                         .into_iter()
                         .map(|value| CatalogSeries {
@@ -651,6 +806,24 @@ impl SelfMetrics {
             // a count, no order
         };
         fixed.map(|(_, read)| read(segment)).chain(overflowed.iter().map(lookups))
+    }
+}
+
+const TARGET_INFO: &str = "target_info";
+
+/// What is known of the app besides its metrics.
+fn target_info(labels: &[(String, String)]) -> CatalogFamily {
+    let (label_names, label_values) = labels.iter().cloned().unzip();
+    CatalogFamily {
+        name: TARGET_INFO.into(),
+        help: "Target metadata.".into(),
+        unit: String::new(),
+        metric_type: MetricType::Gauge,
+        info: true,
+        label_names,
+        buckets: Vec::new(),
+        native: None,
+        series: vec![CatalogSeries { extra_label: None, label_values, created_seconds: 0.0 }],
     }
 }
 

@@ -160,29 +160,47 @@ pub(crate) fn shared_gauge(value: f64) -> Words {
     Words { a: value.to_bits(), b: 1 }
 }
 
-/// Finds the bucket of an observation: a table by the f64's exponent gives a start close below.
+/// Finds the bucket of an observation: a table by the f64's exponent, and by as many bits of its mantissa
+/// as many bounds ask for, gives a start close below.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Classifier {
     bounds: Box<[f64]>,
-    first_exponent: usize,
+    /// What is left of a positive value's bits is its row, counted from `first_row`.
+    shift: u32,
+    first_row: u64,
     starts: Box<[u16]>,
 }
 
 impl Classifier {
+    /// Most rows of a table: 16 KiB.
+    const MAX_ROWS: u64 = 8192;
+
     /// `bounds`: finite, ascending, at least one.
     pub(crate) fn new(bounds: &[f64]) -> Classifier {
-        let exponents =
-            || bounds.iter().filter(|bound| **bound > 0.0).map(|bound| exponent(*bound));
-        let first = exponents().min().unwrap_or(0);
-        let last = exponents().max().unwrap_or(0);
-        // For exponent e: the first bucket whose bound is not below every value of that exponent.
-        let starts = (first..=last + 1)
-            .map(|e| {
-                let smallest = f64::from_bits((e as u64) << 52);
+        let mut classifier = Self::with_shift(bounds, 52);
+        while classifier.most_steps() > 3 && classifier.starts.len() as u64 * 2 < Self::MAX_ROWS {
+            classifier = Self::with_shift(bounds, classifier.shift - 1);
+        }
+        classifier
+    }
+
+    fn with_shift(bounds: &[f64], shift: u32) -> Classifier {
+        let positive = || bounds.iter().filter(|bound| **bound > 0.0).map(|bound| bound.to_bits());
+        let first_row = positive().min().unwrap_or(0) >> shift;
+        let last_row = positive().max().unwrap_or(0) >> shift;
+        // For a row: the first bucket whose bound is not below every value of that row.
+        let starts = (first_row..=last_row + 1)
+            .map(|row| {
+                let smallest = f64::from_bits(row << shift);
                 bounds.partition_point(|bound| *bound < smallest) as u16
             })
             .collect();
-        Classifier { bounds: bounds.into(), first_exponent: first, starts }
+        Classifier { bounds: bounds.into(), shift, first_row, starts }
+    }
+
+    /// How many bounds a value is compared with at the most.
+    fn most_steps(&self) -> u16 {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
     }
 
     /// Buckets, `+Inf` included.
@@ -193,24 +211,18 @@ impl Classifier {
     /// Index of the first bound that is not below `value`; the number of bounds for `+Inf`.
     #[inline]
     pub(crate) fn bucket(&self, value: f64) -> usize {
-        let mut at = 0;
-        if value > 0.0 {
-            let e = exponent(value);
-            if e >= self.first_exponent {
-                let row = (e - self.first_exponent).min(self.starts.len() - 1);
-                at = usize::from(self.starts[row]);
-            }
+        let row = (value.to_bits() >> self.shift).wrapping_sub(self.first_row);
+        // By the signed bits: what is negative is less than any bound in the table.
+        if (value.to_bits() as i64) < (self.first_row << self.shift) as i64 {
+            return self.bounds.partition_point(|bound| *bound < value);
         }
+        let last = self.starts.len() - 1;
+        let mut at = usize::from(self.starts[(row as usize).min(last)]);
         while at < self.bounds.len() && value > self.bounds[at] {
             at += 1;
         }
         at
     }
-}
-
-#[inline]
-fn exponent(value: f64) -> usize {
-    ((value.to_bits() >> 52) & 0x7ff) as usize
 }
 
 /// A gauge's value with the stamp that decides under the mostrecent modes.
@@ -295,16 +307,23 @@ mod tests {
 
     #[test]
     fn classifier_agrees_with_a_plain_search() {
-        let layouts: [&[f64]; 4] = [
+        let layouts: [&[f64]; 5] = [
             &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
             &[-2.0, -0.5, 0.0, 0.3, 7.0],
             &[1.0],
             &[1e-300, 1.0, 1e300],
+            &[-3.0, -1.0],
         ];
+        let powers = |n: i32| (-n..n).map(|i| (f64::from(i) / 8.0).exp2()).collect::<Vec<f64>>();
+        let layouts: Vec<Vec<f64>> = layouts
+            .iter()
+            .map(|bounds| bounds.to_vec())
+            .chain([powers(200), powers(3000)])
+            .collect();
         for bounds in layouts {
-            let classifier = Classifier::new(bounds);
-            let mut values: Vec<f64> = bounds.to_vec();
-            for bound in bounds {
+            let classifier = Classifier::new(&bounds);
+            let mut values: Vec<f64> = bounds.clone();
+            for bound in &bounds {
                 values.extend([
                     bound * 1.000_001,
                     bound * 0.999_999,

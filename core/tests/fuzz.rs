@@ -160,6 +160,8 @@ fn expose(input: u64, renderer: &mut Renderer) {
             metric_type: [MetricType::Counter, MetricType::Summary][random.below(2)],
             label_names: (0..n_labels).map(|i| format!("l{i}{}", random.text())).collect(),
             buckets: Vec::new(),
+            native: None,
+            info: false,
             series: (0..random.below(3))
                 .map(|_| CatalogSeries {
                     extra_label: None,
@@ -177,8 +179,14 @@ fn expose(input: u64, renderer: &mut Renderer) {
         .map(|f| f.series.len() * if f.metric_type == MetricType::Summary { 2 } else { 1 })
         .sum();
     let catalog = Catalog { version: input + 1, families };
-    let snapshot =
-        Snapshot { catalog: catalog.into(), numbers, per_worker: Vec::new(), peeked: false };
+    let snapshot = Snapshot {
+        catalog: catalog.into(),
+        numbers,
+        per_worker: Vec::new(),
+        exemplars: Vec::new(),
+        natives: Vec::new(),
+        peeked: false,
+    };
     let mut page = Vec::new();
     renderer.text(&snapshot, &mut page);
     let page = String::from_utf8(page).expect("UTF-8");

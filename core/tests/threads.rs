@@ -18,6 +18,7 @@ fn family(name: &str, metric_type: MetricType) -> &'static Family {
         gauge_mode: GaugeMode::Sum,
         label_names: Vec::new(),
         buckets: Vec::new(),
+        native: None,
     })
     .expect("a family")
 }

@@ -15,19 +15,27 @@ const MAY_USE: &[(&str, &str)] = &[
     ("os", "sync"),
     ("layout", "sync"),
     ("segment", "error layout os sync"),
-    ("registry", "error layout os segment sync"),
+    ("native", ""),
+    ("registry", "error layout native os segment sync"),
+    ("exemplar", "error layout os segment sync"),
     ("ring", "layout sync"),
     ("totals", "layout registry sync"),
     ("worker", "layout os ring segment sync"),
     ("drain", "layout os registry ring segment sync totals worker"),
-    ("snapshot", "config drain layout registry segment sync totals worker"),
-    ("client", "config drain error layout os registry ring segment snapshot sync totals worker"),
+    ("snapshot", "config drain exemplar layout native registry segment sync totals worker"),
+    (
+        "client",
+        "config drain error exemplar layout native os registry ring segment snapshot sync totals worker",
+    ),
     ("process", "client os sync"),
     ("exposition", "snapshot"),
     ("http", "error"),
     ("aggregator", "client config error exposition http os process segment snapshot sync"),
     ("cli", "aggregator client config os registry segment worker"),
-    ("proof", "client config drain exposition layout registry ring segment snapshot sync worker"),
+    (
+        "proof",
+        "client config drain exemplar exposition layout registry ring segment snapshot sync worker",
+    ),
 ];
 
 /// What looks upwards: a worker that drains or ends a request notices that the aggregator has died.

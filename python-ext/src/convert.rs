@@ -3,7 +3,7 @@
 use promring::client::{GaugeMode, MetricType, SeriesValue, Value};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 /// Text of a str; lone surrogates, which no UTF-8 page can carry, become U+FFFD.
 pub(crate) fn text(string: &Bound<'_, PyString>) -> String {
@@ -13,6 +13,11 @@ pub(crate) fn text(string: &Bound<'_, PyString>) -> String {
 /// The texts of a sequence of str.
 pub(crate) fn texts(sequence: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     sequence.try_iter()?.map(|item| Ok(text(item?.cast::<PyString>()?))).collect()
+}
+
+/// The texts of a dict of str to str.
+pub(crate) fn pairs(dict: &Bound<'_, PyDict>) -> PyResult<Vec<(String, String)>> {
+    dict.iter().map(|(name, value)| Ok((text(name.cast()?), text(value.cast()?)))).collect()
 }
 
 /// A metric type by its word.

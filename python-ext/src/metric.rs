@@ -36,6 +36,7 @@ pub(crate) fn family(
         gauge_mode: convert::gauge_mode(mode)?,
         label_names: label_names.map_or(Ok(Vec::new()), convert::texts)?,
         buckets,
+        native: None,
     };
     client::family(&spec).map(Family).map_err(|error| raised(name.py(), &error))
 }
@@ -110,10 +111,7 @@ impl Family {
 
     /// Hides every series that has these labels, whatever its others; returns how many.
     fn remove_matching(&self, labels: &Bound<'_, PyDict>) -> PyResult<usize> {
-        let mut pairs = Vec::new();
-        for (name, value) in labels {
-            pairs.push((convert::text(name.cast()?), convert::text(value.cast()?)));
-        }
+        let pairs = convert::pairs(labels)?;
         let pairs: Vec<(&str, &str)> =
             pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         Ok(self.0.remove_matching(&pairs))
@@ -238,6 +236,38 @@ impl Series {
             exemplars.get_mut(bucket).and_then(|place| place.replace(exemplar))
         };
         drop(old); // its end may run code of the app: not under the lock
+    }
+
+    /// Keeps an exemplar of a counter's amount or a histogram's observation for all processes, which show
+    /// it in OpenMetrics and protobuf; now, or at `timestamp`. False when enough have come just before.
+    /// Raises Error when it cannot be one; the value counts all the same.
+    #[pyo3(signature = (labels, value, timestamp = None))]
+    fn share_exemplar(
+        &self,
+        labels: &Bound<'_, PyDict>,
+        value: f64,
+        timestamp: Option<f64>,
+    ) -> PyResult<bool> {
+        let pairs = convert::pairs(labels)?;
+        let pairs: Vec<(&str, &str)> =
+            pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let kept = self.live().keep_exemplar(value, &pairs, timestamp);
+        kept.map_err(|error| raised(labels.py(), &error))
+    }
+
+    /// The exemplar that some process has kept last, of one bucket: (labels, value, timestamp).
+    #[pyo3(signature = (bucket = 0))]
+    fn shared_exemplar<'py>(
+        &self,
+        py: Python<'py>,
+        bucket: usize,
+    ) -> PyResult<Option<(Bound<'py, PyDict>, f64, f64)>> {
+        let Some(exemplar) = self.target.get().exemplar(bucket) else { return Ok(None) };
+        let labels = PyDict::new(py);
+        for (name, value) in &exemplar.labels {
+            labels.set_item(name, value)?;
+        }
+        Ok(Some((labels, exemplar.value, exemplar.unix_seconds)))
     }
 
     /// A function of C for one call: inc, dec, set or observe.

@@ -65,6 +65,7 @@ impl Metric {
             gauge_mode,
             label_names,
             buckets,
+            native: None,
         };
         let family = match client::family(&spec) {
             Ok(family) => Some(family),

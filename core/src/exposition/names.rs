@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::{Escaping, Format};
-use crate::snapshot::{Catalog, CatalogFamily, MetricType};
+use crate::snapshot::{Catalog, CatalogFamily, Exemplar, MetricType, MAX_CODE_POINTS};
 
 /// A family's names in one format under one scheme; raw text, quoted where it is written.
 #[derive(Debug, PartialEq)]
@@ -34,9 +34,13 @@ pub(super) fn resolve(catalog: &Catalog, format: Format, escaping: Escaping) -> 
     let name = |family| own_names(family, format, escaping, &mut taken);
     let mut names: Vec<Names> = catalog.families.iter().map(name).collect();
     if format == Format::OpenMetrics {
-        names.iter_mut().filter(|names| names.type_word == "unknown").for_each(|names| {
-            names.become_counter(&mut taken);
-        });
+        for (names, family) in names.iter_mut().zip(&catalog.families) {
+            if names.type_word == "unknown" {
+                names.become_counter(&mut taken);
+            } else if family.info {
+                names.become_info(&mut taken);
+            }
+        }
     }
     names
 }
@@ -76,6 +80,15 @@ fn own_names(
 }
 
 impl Names {
+    /// As [`Names::become_counter`]: the family of an info `x_info` is called `x`.
+    fn become_info(&mut self, taken: &mut HashSet<String>) {
+        let short = self.sample.strip_suffix("_info").filter(|short| !short.is_empty());
+        if let Some(short) = short.filter(|short| !taken.contains(*short)) {
+            (self.family, self.type_word) = (short.to_string(), "info");
+            taken.insert(self.family.clone());
+        }
+    }
+
     /// If it is called like one, and the names that takes are free.
     fn become_counter(&mut self, taken: &mut HashSet<String>) {
         let Some(short) = self.sample.strip_suffix("_total").filter(|short| !short.is_empty())
@@ -180,6 +193,23 @@ fn values_escaped(name: &str, colon: bool) -> String {
         }
     }
     escaped
+}
+
+/// An exemplar's labels under a scheme, no name twice; None when they have become too long by it.
+pub(super) fn exemplar_labels(
+    exemplar: &Exemplar,
+    escaping: Escaping,
+) -> Option<Vec<(String, &str)>> {
+    let mut labels: Vec<(String, &str)> = Vec::new();
+    for (raw, value) in &exemplar.labels {
+        let mut name = escaping.label_name(raw);
+        while name.starts_with("__") || labels.iter().any(|(other, _)| *other == name) {
+            name = values_escaped(&name, false);
+        }
+        labels.push((name, value));
+    }
+    let length = |(name, value): &(String, &str)| name.chars().count() + value.chars().count();
+    (labels.iter().map(length).sum::<usize>() <= MAX_CODE_POINTS).then_some(labels)
 }
 
 /// A worker's label beside the family's own: another name if the family has it itself.

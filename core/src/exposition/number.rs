@@ -44,6 +44,11 @@ impl Writer {
         self.at += text.len();
     }
 
+    /// Takes the last byte, a line feed, back: the line goes on.
+    pub(super) fn back_over_line_end(&mut self) {
+        self.at = self.at.saturating_sub(1);
+    }
+
     /// A number and a line feed.
     #[inline]
     pub(super) fn put_line_end(&mut self, number: f64) {

@@ -20,6 +20,17 @@ pub(super) enum Line<'a> {
     Worker(&'a WorkerSample),
 }
 
+impl Line<'_> {
+    /// Which of its series' exemplars may stand behind it.
+    pub(super) fn exemplar(&self) -> Option<usize> {
+        match self {
+            Line::Value => Some(0),
+            Line::Bucket(index) => Some(*index),
+            Line::Sum | Line::Count | Line::Worker(_) => None,
+        }
+    }
+}
+
 /// Where a line stands.
 pub(super) struct Place<'a> {
     pub family: usize,

@@ -7,7 +7,10 @@
 use super::names::{self, Names};
 use super::page;
 use super::Escaping;
-use crate::snapshot::{CatalogFamily, CatalogSeries, MetricType, Snapshot, WorkerSample};
+use crate::snapshot::{
+    CatalogFamily, CatalogSeries, Exemplar, MetricType, NativeHistogram, SeriesExemplar,
+    SeriesNative, Snapshot, WorkerSample,
+};
 
 /// The constant bytes of all families.
 pub(super) struct Constants {
@@ -23,6 +26,7 @@ struct Family {
     /// The start timestamp of each series as a field of its value.
     created: Parts,
     label_names: Vec<String>,
+    escaping: Escaping,
 }
 
 /// Byte strings one after the other.
@@ -49,7 +53,7 @@ impl Constants {
         let families = snapshot.catalog.families.iter().zip(names);
         Constants {
             version: snapshot.catalog.version,
-            families: families.map(|(family, names)| Family::new(family, names)).collect(),
+            families: families.map(|(f, names)| Family::new(f, names, escaping)).collect(),
         }
     }
 
@@ -61,6 +65,8 @@ impl Constants {
     pub(super) fn render(&self, snapshot: &Snapshot, out: &mut Vec<u8>) {
         let mut numbers = snapshot.numbers.as_slice();
         let mut samples = snapshot.per_worker.as_slice();
+        let mut exemplars = snapshot.exemplars.as_slice();
+        let mut natives = snapshot.natives.as_slice();
         let mut metrics = Vec::new();
         out.clear();
         for (f, (kept, family)) in self.families.iter().zip(&snapshot.catalog.families).enumerate()
@@ -69,8 +75,17 @@ impl Constants {
             let (mine, rest) = numbers.split_at(numbers.len().min(n));
             let n_samples = samples.iter().take_while(|s| s.family as usize == f).count();
             let (own_samples, other_samples) = samples.split_at(n_samples);
+            let of_family = |e: &&SeriesExemplar| e.family as usize == f;
+            let (own_exemplars, others) =
+                exemplars.split_at(exemplars.iter().take_while(of_family).count());
+            exemplars = others;
+            let of_family = |n: &&SeriesNative| n.family as usize == f;
+            let (own_natives, others) =
+                natives.split_at(natives.iter().take_while(of_family).count());
+            natives = others;
             metrics.clear();
-            kept.write_metrics(family, mine, &mut metrics);
+            let own_exemplars = Exemplars(own_exemplars);
+            kept.write_metrics(family, mine, own_exemplars, own_natives, &mut metrics);
             kept.write_worker_samples(family, own_samples, &mut metrics);
             if !metrics.is_empty() {
                 write_varint((kept.head.len() + metrics.len()) as u64, out);
@@ -105,6 +120,23 @@ const HISTOGRAM_COUNT_FLOAT: u32 = 4;
 const BUCKET_COUNT: u32 = 1;
 const BUCKET_UPPER_BOUND: u32 = 2;
 const BUCKET_COUNT_FLOAT: u32 = 4;
+const COUNTER_EXEMPLAR: u32 = 2;
+const BUCKET_EXEMPLAR: u32 = 3;
+const NATIVE_SCHEMA: u32 = 5;
+const NATIVE_ZERO_THRESHOLD: u32 = 6;
+const NATIVE_ZERO_COUNT: u32 = 7;
+const NATIVE_ZERO_COUNT_FLOAT: u32 = 8;
+const NATIVE_NEGATIVE_SPAN: u32 = 9;
+const NATIVE_NEGATIVE_DELTA: u32 = 10;
+const NATIVE_NEGATIVE_COUNT: u32 = 11;
+const NATIVE_POSITIVE_SPAN: u32 = 12;
+const NATIVE_POSITIVE_DELTA: u32 = 13;
+const NATIVE_POSITIVE_COUNT: u32 = 14;
+const NATIVE_EXEMPLAR: u32 = 16;
+const SPAN_OFFSET: u32 = 1;
+const SPAN_LENGTH: u32 = 2;
+const EXEMPLAR_VALUE: u32 = 2;
+const EXEMPLAR_TIMESTAMP: u32 = 3;
 const TIMESTAMP_SECONDS: u32 = 1;
 const TIMESTAMP_NANOS: u32 = 2;
 
@@ -140,7 +172,7 @@ fn created_field(metric_type: MetricType) -> Option<u32> {
 // Families
 
 impl Family {
-    fn new(family: &CatalogFamily, names: Names) -> Family {
+    fn new(family: &CatalogFamily, names: Names, escaping: Escaping) -> Family {
         let mut head = Vec::new();
         write_bytes(FAMILY_NAME, names.family.as_bytes(), &mut head);
         if !family.help.is_empty() {
@@ -159,10 +191,17 @@ impl Family {
             }
             created.close();
         }
-        Family { head, labels, created, label_names: names.labels }
+        Family { head, labels, created, label_names: names.labels, escaping }
     }
 
-    fn write_metrics(&self, family: &CatalogFamily, numbers: &[[f64; 2]], out: &mut Vec<u8>) {
+    fn write_metrics(
+        &self,
+        family: &CatalogFamily,
+        numbers: &[[f64; 2]],
+        mut exemplars: Exemplars,
+        natives: &[SeriesNative],
+        out: &mut Vec<u8>,
+    ) {
         let mut value = Vec::new();
         let per_series = page::numbers_per_series(family);
         for (s, numbers) in numbers.chunks_exact(per_series).enumerate() {
@@ -172,12 +211,25 @@ impl Family {
                 (MetricType::Gauge, [[_, present]]) if *present == 0.0 => continue,
                 (MetricType::Counter | MetricType::Gauge, _) => {
                     write_double(VALUE, numbers[0][0], &mut value);
+                    if let Some(e) = exemplars.of_series(s).first() {
+                        write_exemplar(COUNTER_EXEMPLAR, &e.exemplar, self.escaping, &mut value);
+                    }
                 }
                 (MetricType::Summary, _) => {
                     write_uint(SAMPLE_COUNT, numbers[0][0].round() as u64, &mut value);
                     write_double(SAMPLE_SUM, numbers[0][1], &mut value);
                 }
-                (MetricType::Histogram, _) => write_buckets(&family.buckets, numbers, &mut value),
+                (MetricType::Histogram, _) => {
+                    let of_series = exemplars.of_series(s);
+                    let native = natives.iter().find(|n| n.series as usize == s);
+                    write_buckets(family, numbers, of_series, self.escaping, &mut value);
+                    if let Some(native) = native {
+                        write_native(&native.histogram, &mut value);
+                        for e in of_series {
+                            write_exemplar(NATIVE_EXEMPLAR, &e.exemplar, self.escaping, &mut value);
+                        }
+                    }
+                }
             }
             self.write_metric(family, self.labels.get(s), &value, out);
         }
@@ -214,22 +266,115 @@ impl Family {
     }
 }
 
-/// Cumulative counts; `+Inf` is left out, since it is the count.
-fn write_buckets(bounds: &[f64], numbers: &[[f64; 2]], out: &mut Vec<u8>) {
+/// A family's exemplars, those of the series before left out.
+struct Exemplars<'a>(&'a [SeriesExemplar]);
+
+impl<'a> Exemplars<'a> {
+    /// Those of a series; to be asked in order.
+    fn of_series(&mut self, series: usize) -> &'a [SeriesExemplar] {
+        let before = self.0.partition_point(|e| (e.series as usize) < series);
+        let end = self.0.partition_point(|e| e.series as usize <= series);
+        let (found, rest) = (&self.0[before..end], &self.0[end..]);
+        self.0 = rest;
+        found
+    }
+}
+
+/// None when its labels have become too long by the escaping.
+fn write_exemplar(
+    field: u32,
+    exemplar: &Exemplar,
+    escaping: Escaping,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let mut message = Vec::new();
+    for (name, value) in names::exemplar_labels(exemplar, escaping)? {
+        write_label(&name, value, &mut message);
+    }
+    write_double(EXEMPLAR_VALUE, exemplar.value, &mut message);
+    write_timestamp(EXEMPLAR_TIMESTAMP, exemplar.unix_seconds, &mut message);
+    write_bytes(field, &message, out);
+    Some(())
+}
+
+/// Cumulative counts of the classic buckets, if there are any; `+Inf` is left out, since it is the count,
+/// unless it has an exemplar. Then count and sum.
+fn write_buckets(
+    family: &CatalogFamily,
+    numbers: &[[f64; 2]],
+    exemplars: &[SeriesExemplar],
+    escaping: Escaping,
+    out: &mut Vec<u8>,
+) {
     let (mut count, mut sum) = (0.0, 0.0);
+    let native_alone = family.native.is_some_and(|n| n.alone || family.buckets.is_empty());
     let mut bucket = Vec::with_capacity(32);
     for (i, [n, amount]) in numbers.iter().enumerate() {
         count += n;
         sum += amount;
-        if let Some(bound) = bounds.get(i) {
-            bucket.clear();
-            write_count(BUCKET_COUNT, BUCKET_COUNT_FLOAT, count, &mut bucket);
-            write_double(BUCKET_UPPER_BOUND, *bound, &mut bucket);
-            write_bytes(HISTOGRAM_BUCKET, &bucket, out);
+        let exemplar = exemplars.iter().find(|e| e.bucket as usize == i);
+        if native_alone || exemplar.is_none() && i == family.buckets.len() {
+            continue;
         }
+        bucket.clear();
+        write_count(BUCKET_COUNT, BUCKET_COUNT_FLOAT, count, &mut bucket);
+        let bound = family.buckets.get(i).copied().unwrap_or(f64::INFINITY);
+        write_double(BUCKET_UPPER_BOUND, bound, &mut bucket);
+        if let Some(e) = exemplar {
+            write_exemplar(BUCKET_EXEMPLAR, &e.exemplar, escaping, &mut bucket);
+        }
+        write_bytes(HISTOGRAM_BUCKET, &bucket, out);
     }
     write_count(SAMPLE_COUNT, HISTOGRAM_COUNT_FLOAT, count, out);
     write_double(SAMPLE_SUM, sum, out);
+}
+
+/// The exponential buckets: whole counts as differences, counts of sampled events as they are.
+fn write_native(histogram: &NativeHistogram, out: &mut Vec<u8>) {
+    let NativeHistogram { schema, zero_threshold, zero_count, negative, positive, .. } = histogram;
+    let counts = || negative.iter().chain(positive).map(|(_, count)| *count).chain([*zero_count]);
+    let fractions = counts().any(|count| count.fract() != 0.0);
+    write_uint(NATIVE_SCHEMA, zigzag(i64::from(*schema)), out);
+    write_double(NATIVE_ZERO_THRESHOLD, *zero_threshold, out);
+    if fractions {
+        // By this field a reader tells one of fractions, though their sum may be whole.
+        write_double(HISTOGRAM_COUNT_FLOAT, histogram.count, out);
+        write_double(NATIVE_ZERO_COUNT_FLOAT, *zero_count, out);
+    } else {
+        write_uint(NATIVE_ZERO_COUNT, *zero_count as u64, out);
+    }
+    for (buckets, spans, deltas, floats) in [
+        (negative, NATIVE_NEGATIVE_SPAN, NATIVE_NEGATIVE_DELTA, NATIVE_NEGATIVE_COUNT),
+        (positive, NATIVE_POSITIVE_SPAN, NATIVE_POSITIVE_DELTA, NATIVE_POSITIVE_COUNT),
+    ] {
+        write_spans(buckets, spans, out);
+        let mut packed = Vec::with_capacity(2 * buckets.len());
+        let mut last = 0;
+        for (_, count) in buckets {
+            if fractions {
+                packed.extend_from_slice(&count.to_le_bytes());
+            } else {
+                write_varint(zigzag(*count as i64 - last), &mut packed);
+                last = *count as i64;
+            }
+        }
+        if !packed.is_empty() {
+            write_bytes(if fractions { floats } else { deltas }, &packed, out);
+        }
+    }
+}
+
+/// Runs of neighbouring buckets: how far from the end of the one before, and how many.
+fn write_spans(buckets: &[(i32, f64)], field: u32, out: &mut Vec<u8>) {
+    let mut end = 0;
+    for run in buckets.chunk_by(|(a, _), (b, _)| *b == a + 1) {
+        let start = run[0].0;
+        let mut span = Vec::with_capacity(8);
+        write_uint(SPAN_OFFSET, zigzag(i64::from(start - end)), &mut span);
+        write_uint(SPAN_LENGTH, run.len() as u64, &mut span);
+        write_bytes(field, &span, out);
+        end = start + run.len() as i32;
+    }
 }
 
 fn write_count(whole_field: u32, float_field: u32, count: f64, out: &mut Vec<u8>) {
@@ -257,9 +402,12 @@ fn write_label(name: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 fn write_created(field: u32, seconds: f64, out: &mut Vec<u8>) {
-    if seconds <= 0.0 {
-        return; // not known
+    if seconds > 0.0 {
+        write_timestamp(field, seconds, out); // else it is not known
     }
+}
+
+fn write_timestamp(field: u32, seconds: f64, out: &mut Vec<u8>) {
     let mut timestamp = Vec::new();
     write_uint(TIMESTAMP_SECONDS, seconds.floor() as u64, &mut timestamp);
     write_uint(TIMESTAMP_NANOS, (seconds.fract() * 1e9) as u64, &mut timestamp);
@@ -287,6 +435,11 @@ fn write_varint(mut value: u64, out: &mut Vec<u8>) {
 
 fn varint_size(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Whole numbers around zero as small ones.
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 fn write_uint(field: u32, value: u64, out: &mut Vec<u8>) {

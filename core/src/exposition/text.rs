@@ -10,7 +10,9 @@ use super::names::{self, Names};
 use super::number::{format_number, Writer, NUMBER_BYTES};
 use super::page::{self, Line, Place};
 use super::{Escaping, Format};
-use crate::snapshot::{CatalogFamily, CatalogSeries, Snapshot, WorkerSample};
+use crate::snapshot::{
+    CatalogFamily, CatalogSeries, Exemplar, SeriesExemplar, Snapshot, WorkerSample,
+};
 
 // ---------------------------------------------------------------------------------------------
 // What changes from scrape to scrape
@@ -20,11 +22,13 @@ use crate::snapshot::{CatalogFamily, CatalogSeries, Snapshot, WorkerSample};
 pub(super) struct Values {
     pub numbers: Vec<f64>,
     left_out: Vec<u32>,
+    /// Which numbers have an exemplar, and which of the snapshot's it is.
+    exemplars: Vec<(usize, usize)>,
 }
 
 impl Values {
     pub(super) fn take(&mut self, snapshot: &Snapshot, format: Format) {
-        let Values { numbers, left_out } = self;
+        let Values { numbers, left_out, exemplars } = self;
         numbers.clear();
         left_out.clear();
         let mut at = 0;
@@ -34,6 +38,29 @@ impl Values {
                 None => left_out.push(at),
             }
             at += 1;
+        });
+        exemplars.clear();
+        if format == Format::OpenMetrics && !snapshot.exemplars.is_empty() {
+            self.find_exemplars(snapshot);
+        }
+    }
+
+    /// Exemplars stand in the order of lines.
+    fn find_exemplars(&mut self, snapshot: &Snapshot) {
+        let mut exemplars = snapshot.exemplars.iter().enumerate().peekable();
+        let mut at = 0;
+        page::walk(snapshot, true, |place, value| {
+            let line = place.line.exemplar().map(|bucket| (place.family, place.series, bucket));
+            let of = |e: &SeriesExemplar| (e.family as usize, e.series as usize, e.bucket as usize);
+            while let Some((index, _)) =
+                exemplars.next_if(|(_, e)| line.is_some_and(|l| of(e) <= l))
+            {
+                let has_one = self.exemplars.last().is_some_and(|(line, _)| *line == at);
+                if Some(of(&snapshot.exemplars[index])) == line && value.is_some() && !has_one {
+                    self.exemplars.push((at, index));
+                }
+            }
+            at += usize::from(value.is_some());
         });
     }
 }
@@ -77,6 +104,9 @@ pub(super) struct Template {
     /// What stands before number `i` ends at `ends[i]`.
     text: Vec<u8>,
     ends: Vec<usize>,
+    escaping: Escaping,
+    /// By family: what is `unknown` has no exemplars.
+    takes_exemplars: Vec<bool>,
     deflater: Seen,
 }
 
@@ -109,8 +139,16 @@ impl Template {
         if format == Format::OpenMetrics {
             builder.text.extend_from_slice(b"# EOF\n");
         }
-        let Builder { text, ends, .. } = builder;
-        Template { shape: Shape::of(snapshot, values), text, ends, deflater: Seen::Never }
+        let Builder { text, ends, names, .. } = builder;
+        let takes = |names: &Names| matches!(names.type_word, "counter" | "histogram");
+        Template {
+            shape: Shape::of(snapshot, values),
+            text,
+            ends,
+            escaping,
+            takes_exemplars: names.iter().map(takes).collect(),
+            deflater: Seen::Never,
+        }
     }
 
     pub(super) fn fits(&self, snapshot: &Snapshot, values: &Values) -> bool {
@@ -118,11 +156,46 @@ impl Template {
     }
 
     /// Replaces what is in `out` by the page.
-    pub(super) fn render(&self, numbers: &[f64], out: &mut Vec<u8>) {
+    pub(super) fn render(&self, snapshot: &Snapshot, values: &Values, out: &mut Vec<u8>) {
+        let numbers = values.numbers.as_slice();
         let mut page = Writer::over(std::mem::take(out), self.text.len() + numbers.len() * 8);
-        let from = self.render_lines(&self.ends, 0, numbers, &mut page);
+        let (mut at, mut from) = (0, 0);
+        for (index, exemplar) in &values.exemplars {
+            let Some(text) = self.exemplar_text(&snapshot.exemplars[*exemplar]) else { continue };
+            let (ends, numbers) = (&self.ends[at..=*index], &numbers[at..=*index]);
+            from = self.render_lines(ends, from, numbers, &mut page);
+            page.back_over_line_end();
+            page.put(&text);
+            at = index + 1;
+        }
+        let from = self.render_lines(&self.ends[at..], from, &numbers[at..], &mut page);
         page.put(&self.text[from..]);
         *out = page.done();
+    }
+
+    /// What stands behind a line's number; None where the format allows none.
+    fn exemplar_text(&self, at: &SeriesExemplar) -> Option<Vec<u8>> {
+        if !*self.takes_exemplars.get(at.family as usize)? {
+            return None;
+        }
+        let mut text = b" # {".to_vec();
+        for (i, (name, value)) in
+            names::exemplar_labels(&at.exemplar, self.escaping)?.iter().enumerate()
+        {
+            let comma = if i > 0 { "," } else { "" };
+            text.extend_from_slice(
+                format!("{comma}{}=\"", quoted_if_needed(name, false)).as_bytes(),
+            );
+            write_escaped(value, true, &mut text);
+            text.push(b'"');
+        }
+        let Exemplar { value, unix_seconds, .. } = at.exemplar;
+        text.extend_from_slice(b"} ");
+        write_number(value, &mut text);
+        text.push(b' ');
+        write_number(unix_seconds, &mut text);
+        text.push(b'\n');
+        Some(text)
     }
 
     /// Writes the lines of these texts, the first of which starts at `from`; returns where the last ends.
@@ -143,14 +216,24 @@ impl Template {
     }
 
     /// Replaces what is in `out` by the page, compressed; `scratch` is for the page before that.
-    pub(super) fn compress(&mut self, numbers: &[f64], scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
-        if let Seen::Again(deflater) = &self.deflater {
-            if self.deflate(deflater, numbers, scratch, out).is_some() {
+    pub(super) fn compress(
+        &mut self,
+        snapshot: &Snapshot,
+        values: &Values,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        let plain = values.exemplars.is_empty();
+        if let (Seen::Again(deflater), true) = (&self.deflater, plain) {
+            if self.deflate(deflater, &values.numbers, scratch, out).is_some() {
                 return;
             }
         }
-        self.render(numbers, scratch);
+        self.render(snapshot, values, scratch);
         gzip::compress(scratch, out);
+        if !plain {
+            return; // exemplars are no constant text
+        }
         self.deflater = match self.deflater {
             Seen::Never => Seen::Once,
             _ => Seen::Again(Box::new(Deflater::new(&self.text, &self.ends, scratch))),

@@ -4,7 +4,7 @@ use promring::proof::{Eyes, Peer};
 
 use crate::operations::Operation;
 use crate::tracer::{traced, Tracee};
-use crate::world::{parse, Call, World};
+use crate::world::{parse, Call, World, BEFORE, MEANWHILE, OWN};
 
 /// Set: the first violation ends the program.
 pub const STOP_AT_FIRST: &str = "PROMRING_STEP_FIRST";
@@ -130,6 +130,13 @@ fn others_go_on(world: &mut World) -> Vec<String> {
     world.peer_pushes(Call::Hit, 3);
     world.peer_pushes(Call::Late, 2); // the first is looked up, the second known
     let mut wrong = Vec::new();
+    if world.traces {
+        let hit = world.id(Call::Hit);
+        let kept = world.stage.keep_exemplar(hit, MEANWHILE);
+        if !kept || world.stage.exemplar(hit).as_deref() != Some(MEANWHILE) {
+            wrong.push("no exemplar can be kept while a process stands still".into());
+        }
+    }
     let mut eyes = Eyes::new(world.stage);
     if !world.peer_holds_lock {
         world.peer.settle(); // if the lock is free
@@ -148,6 +155,11 @@ fn settle_by_peer(world: &mut World) -> Vec<String> {
         world.peer.unlock();
     }
     let mut wrong = Vec::new();
+    let shown = world.stage.exemplar(world.id(Call::Hit));
+    let known = |trace: &String| [BEFORE, OWN, MEANWHILE].contains(&trace.as_str());
+    if !shown.as_ref().is_none_or(known) {
+        wrong.push(format!("a torn exemplar: {shown:?}"));
+    }
     if !world.peer.settle() {
         return vec!["the drain lock is not to be had".into()];
     }

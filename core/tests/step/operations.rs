@@ -4,7 +4,7 @@ use promring::client::{self, GaugeMode, Series};
 use promring::proof::{self, Arena, Peer};
 
 use crate::tracer::Ledger;
-use crate::world::{hits, late, level, sizes, Call, World};
+use crate::world::{hits, late, level, sizes, Call, World, BEFORE, OWN};
 
 /// The stepped part of an operation.
 pub type Stepped = Box<dyn FnOnce()>;
@@ -259,6 +259,26 @@ pub const ALL: &[Operation] = &[
         kill_every: 1511,
     },
     Operation {
+        name: "keep the first exemplar",
+        lay: |world| world.traces = true,
+        prepare: |_, ledger| traced_hit_after(ledger, 1),
+        nested_every: 0,
+        suspend_every: 3,
+        kill_every: 7,
+    },
+    Operation {
+        name: "keep another exemplar",
+        lay: |world| {
+            world.traces = true;
+            // Both copies are in use.
+            (0..2).for_each(|_| assert!(world.stage.keep_exemplar(world.id(Call::Hit), BEFORE)));
+        },
+        prepare: |_, ledger| traced_hit_after(ledger, 1),
+        nested_every: 0,
+        suspend_every: 3,
+        kill_every: 7,
+    },
+    Operation {
         name: "set a gauge",
         lay: |_| {},
         prepare: |_, ledger| {
@@ -285,6 +305,14 @@ fn hit_after(ledger: Ledger, n: u64) -> Stepped {
     let series: &'static Series = client::family(&hits()).unwrap().series(&[]).unwrap();
     (0..n).for_each(|_| count(ledger, Call::Hit, || series.inc(1.0)));
     Box::new(move || count(ledger, Call::Hit, || series.inc(1.0)))
+}
+
+/// As [`hit_after`]; the one more brings an exemplar.
+fn traced_hit_after(ledger: Ledger, n: u64) -> Stepped {
+    let series: &'static Series = client::family(&hits()).unwrap().series(&[]).unwrap();
+    (0..n).for_each(|_| count(ledger, Call::Hit, || series.inc(1.0)));
+    let traced = || series.inc_with_exemplar(1.0, &[("trace", OWN)], Some(1.0)).unwrap();
+    Box::new(move || count(ledger, Call::Hit, traced))
 }
 
 /// The aggregator's round, once everything has been looked up: lock, recover, drain, reap, unlock.

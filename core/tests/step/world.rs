@@ -21,6 +21,13 @@ pub enum Call {
 }
 pub const CALLS: [Call; 4] = [Call::Hit, Call::Size, Call::Late, Call::Level];
 
+/// Traces of exemplars: what was there, the stepped process's (as long, so that a mixture could be read),
+/// what others keep meanwhile and afterwards.
+pub const BEFORE: &str = "what was there before it started";
+pub const OWN: &str = "kept by the process it is all on";
+pub const MEANWHILE: &str = "meanwhile";
+const AFTERWARDS: &str = "afterwards, in whatever is left";
+
 const LATE: &str = "late_total{tag=\"x\"}";
 
 /// Segments: the one that is stepped on, and copies of it.
@@ -48,6 +55,8 @@ pub struct World {
     pub peer_holds_lock: bool,
     /// What `late_total` showed before the operation removes it.
     pub late_before: Option<f64>,
+    /// Does it keep exemplars of `hits_total`?
+    pub traces: bool,
     /// Gauge values that the dead and the living have set, as they must be shown.
     gauges: HashMap<String, f64>,
 }
@@ -62,6 +71,7 @@ pub fn spec(name: &str, metric_type: MetricType, gauge_mode: GaugeMode) -> Famil
         gauge_mode,
         label_names: if name.starts_with("late") { vec!["tag".into()] } else { Vec::new() },
         buckets: if histogram { vec![1.0, 2.0, 4.0] } else { Vec::new() },
+        native: None,
     }
 }
 
@@ -97,6 +107,7 @@ impl World {
             peer,
             peer_holds_lock: false,
             late_before: None,
+            traces: false,
             gauges: HashMap::new(),
         };
         for family in [hits(), sizes()] {
@@ -202,6 +213,9 @@ impl World {
             Err(error) => return vec![error],
         };
         self.compare(&first, 0, 0, &mut wrong);
+        if self.traces {
+            self.judge_exemplar(image, &mut wrong);
+        }
         if !image.is_at_rest() {
             wrong.push("the lock or the redo record was left behind".into());
         }
@@ -229,6 +243,24 @@ impl World {
             None => wrong.push("the drain lock is not to be had by an heir".into()),
         }
         wrong
+    }
+
+    /// An exemplar is shown whole, or the one before it; the dead block nobody who keeps another.
+    fn judge_exemplar(&self, image: Arena, wrong: &mut Vec<String>) {
+        let hit = self.id(Call::Hit);
+        let had = self.base.exemplar(hit).is_some();
+        let shown = image.exemplar(hit);
+        let known = [BEFORE, OWN, MEANWHILE];
+        match &shown {
+            Some(trace) if known.contains(&trace.as_str()) => {}
+            None if !had && self.ledger.get(2 * Call::Hit as usize + 1) < 2 => {}
+            other => wrong.push(format!("the exemplar is {other:?}")),
+        }
+        if !image.keep_exemplar(hit, AFTERWARDS)
+            || image.exemplar(hit).as_deref() != Some(AFTERWARDS)
+        {
+            wrong.push(format!("another exemplar cannot be kept: {:?}", image.exemplar(hit)));
+        }
     }
 
     /// Is each number between what was acknowledged and what was begun?

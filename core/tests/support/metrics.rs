@@ -13,6 +13,7 @@ pub fn spec(name: &str, metric_type: MetricType, label_names: &str) -> FamilySpe
         gauge_mode: GaugeMode::All,
         label_names: label_names.split_whitespace().map(String::from).collect(),
         buckets: Vec::new(),
+        native: None,
     }
 }
 

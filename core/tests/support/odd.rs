@@ -1,7 +1,8 @@
 //! Odd snapshots by the number: names, labels and values that formats trip over; the same number, the same snapshot.
 
 use promring::snapshot::{
-    Catalog, CatalogFamily, CatalogSeries, MetricType, Snapshot, WorkerSample,
+    Catalog, CatalogFamily, CatalogSeries, Exemplar, MetricType, Native, NativeHistogram,
+    SeriesExemplar, SeriesNative, Snapshot, WorkerSample,
 };
 
 /// xorshift: small, seeded, ours.
@@ -249,6 +250,14 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
         buckets.sort_by(f64::total_cmp);
         buckets.dedup();
     }
+    let mut native = None;
+    if metric_type == MetricType::Histogram && random.once_in(2) {
+        native = Some(Native::new(random.below(13) as i8 - 4));
+        if random.once_in(2) {
+            buckets.clear();
+        }
+    }
+    let info = metric_type == MetricType::Gauge && random.once_in(4);
     let n_labels = random.below(4);
     let label_names = distinct(random, LABELS, n_labels);
     let mut series: Vec<CatalogSeries> = Vec::new();
@@ -264,7 +273,7 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
         series.push(CatalogSeries { extra_label, label_values: vec![], created_seconds: 1.5 });
     }
     let (help, unit) = (text(random), random.pick(UNITS).to_string());
-    CatalogFamily { name, help, unit, metric_type, label_names, buckets, series }
+    CatalogFamily { name, help, unit, metric_type, label_names, buckets, native, info, series }
 }
 
 fn numbers(random: &mut Random, family: &CatalogFamily, out: &mut Vec<[f64; 2]>) {
@@ -273,6 +282,7 @@ fn numbers(random: &mut Random, family: &CatalogFamily, out: &mut Vec<[f64; 2]>)
     for _ in &family.series {
         match family.metric_type {
             MetricType::Counter => out.push([finite(amount(random)), 0.0]),
+            MetricType::Gauge if family.info => out.push([1.0, 1.0]),
             MetricType::Gauge if random.once_in(4) => out.push([0.0, 0.0]),
             MetricType::Gauge if random.once_in(3) => out.push([*random.pick(ODD), 1.0]),
             MetricType::Gauge => out.push([amount(random), 1.0]),
@@ -290,7 +300,7 @@ fn worker_samples(random: &mut Random, families: &[CatalogFamily]) -> Vec<Worker
     let mut samples = Vec::new();
     for (f, family) in families.iter().enumerate() {
         for s in 0..family.series.len() {
-            if family.metric_type == MetricType::Gauge && random.once_in(2) {
+            if family.metric_type == MetricType::Gauge && !family.info && random.once_in(2) {
                 let label_name = if f % 2 == 0 { "pid" } else { "worker" };
                 samples.extend((0..random.below(3)).map(|worker| WorkerSample {
                     family: f as u32,
@@ -305,6 +315,89 @@ fn worker_samples(random: &mut Random, families: &[CatalogFamily]) -> Vec<Worker
     samples
 }
 
+/// Exemplars of some counters and buckets, each inside of its bucket.
+fn exemplars(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesExemplar> {
+    let mut all = Vec::new();
+    for (f, family) in families.iter().enumerate() {
+        let histogram = family.metric_type == MetricType::Histogram;
+        if !histogram && family.metric_type != MetricType::Counter {
+            continue;
+        }
+        for (s, bucket) in (0..family.series.len())
+            .flat_map(|s| (0..=family.buckets.len()).map(move |bucket| (s, bucket)))
+        {
+            if random.once_in(3) {
+                let above = family.buckets.last().map_or(0.5, |last| last.abs() * 2.0 + 1.0);
+                if bucket == family.buckets.len() && above.is_infinite() {
+                    continue; // nothing finite is above the last bound
+                }
+                let n_labels = random.below(4);
+                let labels = distinct(random, LABELS, n_labels)
+                    .into_iter()
+                    .map(|name| (name, text(random).chars().take(20).collect()))
+                    .collect();
+                let value = family.buckets.get(bucket).copied().unwrap_or(above);
+                let unix_seconds = 1764000000.0 + random.below(1000) as f64 / 8.0;
+                let exemplar = Exemplar { labels, value, unix_seconds };
+                let (family, series, bucket) = (f as u32, s as u32, bucket as u32);
+                all.push(SeriesExemplar { family, series, bucket, exemplar });
+            }
+        }
+    }
+    all
+}
+
+/// Exponential buckets of the histograms that have them.
+fn natives(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesNative> {
+    let mut all = Vec::new();
+    for (f, family) in families.iter().enumerate() {
+        let Some(native) = family.native else { continue };
+        for series in 0..family.series.len() as u32 {
+            let sampled = random.once_in(3);
+            let (negative, positive) = (side(random, sampled), side(random, sampled));
+            let zero_count = count(random, sampled);
+            let counts = negative.iter().chain(&positive).map(|(_, count)| count);
+            let histogram = NativeHistogram {
+                schema: native.schema,
+                zero_threshold: native.zero_threshold(),
+                zero_count,
+                count: counts.sum::<f64>() + zero_count,
+                sum: 1.5,
+                negative,
+                positive,
+            };
+            all.push(SeriesNative { family: f as u32, series, histogram });
+        }
+    }
+    all
+}
+
+/// Exponential buckets count what the classic ones do.
+fn agree(numbers: &mut [[f64; 2]], families: &[CatalogFamily], natives: &[SeriesNative]) {
+    let (mut rest, mut natives) = (numbers, natives.iter());
+    for family in families {
+        for _ in &family.series {
+            let (own, others) = rest.split_at_mut(family.buckets.len() + 1);
+            rest = others;
+            if let Some(native) = family.native.and_then(|_| natives.next()) {
+                own.fill([0.0, 0.0]);
+                own[0] = [native.histogram.count, native.histogram.sum];
+            }
+        }
+    }
+}
+
+/// Buckets of one side, some of them neighbours.
+fn side(random: &mut Random, sampled: bool) -> Vec<(i32, f64)> {
+    let mut index = random.below(500) as i32 - 250;
+    let mut buckets = Vec::new();
+    for _ in 0..random.below(12) {
+        index += 1 + if random.once_in(2) { 0 } else { random.below(40) as i32 };
+        buckets.push((index, 1.0 + count(random, sampled)));
+    }
+    buckets
+}
+
 /// The snapshot of that number.
 pub fn snapshot(seed: u64) -> Snapshot {
     let mut random = Random::new(seed);
@@ -317,6 +410,17 @@ pub fn snapshot(seed: u64) -> Snapshot {
         numbers(&mut random, family, &mut all);
     }
     let per_worker = worker_samples(&mut random, &families);
+    let exemplars =
+        if seed.is_multiple_of(2) { Vec::new() } else { exemplars(&mut random, &families) };
+    let natives = natives(&mut random, &families);
+    agree(&mut all, &families, &natives);
     let catalog = Catalog { version: seed, families };
-    Snapshot { catalog: catalog.into(), numbers: all, per_worker, peeked: false }
+    Snapshot {
+        catalog: catalog.into(),
+        numbers: all,
+        per_worker,
+        exemplars,
+        natives,
+        peeked: false,
+    }
 }

@@ -32,6 +32,15 @@ pub struct Sample {
     pub name: String,
     pub labels: Vec<(String, String)>,
     pub value: f64,
+    pub exemplar: Option<Exemplar>,
+}
+
+/// What stands behind a line's value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    pub labels: Vec<(String, String)>,
+    pub value: f64,
+    pub timestamp: f64,
 }
 
 impl Sample {
@@ -115,7 +124,9 @@ fn read_metadata(
         "TYPE" => {
             ensure(family.type_word.is_empty(), || "a second TYPE".into())?;
             let words: &[&str] = match dialect {
-                Dialect::OpenMetrics => &["counter", "gauge", "histogram", "summary", "unknown"],
+                Dialect::OpenMetrics => {
+                    &["counter", "gauge", "histogram", "info", "summary", "unknown"]
+                }
                 _ => &["counter", "gauge", "histogram", "summary", "untyped"],
             };
             ensure(words.contains(&text), || format!("no type of this format: {text}"))?;
@@ -137,6 +148,7 @@ fn suffixes(family: &Family, dialect: Dialect) -> &'static [&'static str] {
         ("counter", Dialect::OpenMetrics) => &["_total", "_created"],
         ("summary", Dialect::OpenMetrics) => &["", "_sum", "_count", "_created"],
         ("summary", _) => &["", "_sum", "_count"],
+        ("info", Dialect::OpenMetrics) => &["_info"],
         ("histogram", Dialect::OpenMetrics) => &["_bucket", "_sum", "_count", "_created"],
         ("histogram", _) => &["_bucket", "_sum", "_count"],
         _ => &[""],
@@ -209,23 +221,50 @@ impl Cursor<'_> {
                 ensure(self.rest.starts_with([',', '}']), || "no comma after the name".into())?;
                 let _ = self.take(",");
             }
-            while !self.rest.starts_with('}') {
-                let label = self.name(false)?;
-                self.take("=")?;
-                let value = self.quoted()?;
-                ensure(!label.starts_with("__"), || "a reserved label".into())?;
-                ensure(labels.iter().all(|(l, _)| *l != label), || "a label twice".into())?;
-                labels.push((label, value));
-                if !self.rest.starts_with('}') {
-                    self.take(",")?;
-                    ensure(!self.rest.starts_with('}'), || "a comma at the end".into())?;
-                }
-            }
-            self.take("}")?;
+            labels = self.labels_to_the_brace()?;
+            let reserved = labels.iter().any(|(label, _)| label.starts_with("__"));
+            ensure(!reserved, || "a reserved label".into())?;
         }
         self.take(" ")?;
-        let value = number(self.rest)?;
-        Ok(Sample { name: name.ok_or("no name")?, labels, value })
+        let name = name.ok_or("no name")?;
+        let (value, exemplar) = match self.rest.split_once(" # {") {
+            Some((value, rest)) if self.dialect == Dialect::OpenMetrics => {
+                let has_one = name.ends_with("_total") || name.ends_with("_bucket");
+                ensure(has_one, || "an exemplar where none may be".into())?;
+                self.rest = rest;
+                (number(value)?, Some(self.exemplar()?))
+            }
+            _ => (number(self.rest)?, None),
+        };
+        Ok(Sample { name, labels, value, exemplar })
+    }
+
+    fn exemplar(&mut self) -> Result<Exemplar> {
+        let labels = self.labels_to_the_brace()?;
+        self.take(" ")?;
+        let (value, timestamp) = self.rest.split_once(' ').ok_or("no timestamp")?;
+        let length =
+            labels.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum::<usize>();
+        ensure(length <= 128, || format!("an exemplar of {length} characters"))?;
+        Ok(Exemplar { labels, value: number(value)?, timestamp: number(timestamp)? })
+    }
+
+    /// `label="value",…}`: what follows an opened brace.
+    fn labels_to_the_brace(&mut self) -> Result<Vec<(String, String)>> {
+        let mut labels: Vec<(String, String)> = Vec::new();
+        while !self.rest.starts_with('}') {
+            let label = self.name(false)?;
+            self.take("=")?;
+            let value = self.quoted()?;
+            ensure(labels.iter().all(|(l, _)| *l != label), || "a label twice".into())?;
+            labels.push((label, value));
+            if !self.rest.starts_with('}') {
+                self.take(",")?;
+                ensure(!self.rest.starts_with('}'), || "a comma at the end".into())?;
+            }
+        }
+        self.take("}")?;
+        Ok(labels)
     }
 }
 
@@ -312,6 +351,10 @@ fn check_family(family: &Family, dialect: Dialect) -> Result<()> {
             metrics.push(labels);
         }
     }
+    if family.type_word == "info" {
+        let ones = family.samples.iter().all(|sample| sample.value == 1.0);
+        ensure(ones, || "an info that is not 1".into())?;
+    }
     if family.type_word == "histogram" {
         for labels in metrics {
             let own = |sample: &&Sample| sample.labels_without("le") == labels;
@@ -334,6 +377,12 @@ fn check_histogram(name: &str, samples: &[&Sample], open_metrics: bool) -> Resul
         .collect::<Result<_>>()?;
     ensure(bounds.windows(2).all(|w| w[0] < w[1]), || format!("bounds not ascending: {bounds:?}"))?;
     ensure(bounds.last() == Some(&f64::INFINITY), || "no +Inf bucket".into())?;
+    let below = std::iter::once(f64::NEG_INFINITY).chain(bounds.iter().copied());
+    for ((bucket, bound), below) in buckets.iter().zip(&bounds).zip(below) {
+        let inside = |e: &Exemplar| below < e.value && e.value <= *bound;
+        let fits = bucket.exemplar.as_ref().is_none_or(inside);
+        ensure(fits, || format!("an exemplar outside of its bucket: {bucket:?}"))?;
+    }
     let rising = buckets.windows(2).all(|w| w[0].value <= w[1].value);
     ensure(rising, || "buckets are not cumulative".into())?;
     let all = buckets.last().map(|bucket| bucket.value);
