@@ -37,7 +37,8 @@ fn target_info_is_what_was_configured() {
     own.series(&["yes"]).unwrap().set(1.0);
     assert_eq!(page().matches("\ntarget_info{").count(), 1, "the app's own comes first");
 
-    configure(&Scratch::new("target-info-none"), "");
+    let without = Scratch::new("target-info-none");
+    configure(&without, "");
     assert!(!page().contains("target"), "none without labels");
 
     let mut config = Config::default();
