@@ -87,7 +87,10 @@ module Promring
         new(prefix: env.statsd_prefix, default_tags: env.statsd_default_tags)
       end
 
-      def initialize(sink: Sink.new, **options)
+      # @param prefix [String, nil]
+      # @param default_tags [Hash, Array<String>, String, nil]
+      def initialize(prefix: nil, default_tags: nil, default_sample_rate: nil, implementation: "datadog", sink: Sink.new,
+                     datagram_builder_class: self.class.datagram_builder_class_for_implementation(implementation), **others)
         super
       end
     end

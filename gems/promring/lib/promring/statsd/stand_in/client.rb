@@ -181,6 +181,10 @@ module StatsD
         @current ||= new(ENV)
       end
 
+      def self.environment
+        current.environment
+      end
+
       attr_reader :env
 
       def initialize(env)

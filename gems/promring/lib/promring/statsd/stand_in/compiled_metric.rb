@@ -29,7 +29,7 @@ module StatsD
         attr_reader :metric_name
 
         def sample_rate
-          @sample_rate || raise(DefinitionError, "`define` must be called before sample_rate is asked for")
+          @sample_rate || raise(DefinitionError, "Every CompiledMetric subclass needs to call `define` before accessing its sample_rate.")
         end
 
         # @param tags [Hash{Symbol => Class}] tags whose values come with each call

@@ -15,6 +15,14 @@ module StatsD
       def tags_for(tags, object, arguments)
         tags.respond_to?(:call) ? tags.call(object, arguments) : tags
       end
+
+      # The seconds that the block takes.
+      # @return [Float]
+      def duration
+        started = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        yield
+        Process.clock_gettime(Process::CLOCK_MONOTONIC) - started
+      end
     end
 
     def statsd_measure(method, name, client: nil, **options)

@@ -97,7 +97,12 @@ module StatsD
       def assert_no_statsd_calls(*names, datagrams: nil, client: nil, no_prefix: false, &block)
         datagrams ||= statsd_datagrams_of(__method__, client, &block)
         unless no_prefix
-          names = names.map { |name| Helpers.prefixed_metric?(name, client: client) ? name : Helpers.prefix_metric(name, client: client) }
+          names = names.map do |name|
+            next Helpers.prefix_metric(name, client: client) unless Helpers.prefixed_metric?(name, client: client)
+
+            warn("`#{__method__}` will prefix metrics by default. `#{name}` skipped due to existing prefix.")
+            name
+          end
         end
         found = names.empty? ? datagrams : datagrams.select { |datagram| names.include?(datagram.name) }
         assert(found.empty?, "No StatsD calls for metric #{found.map(&:name).join(', ')} expected.")
