@@ -107,6 +107,17 @@ class TestRack < Minitest::Test
     assert_includes requests.keys, { code: "200", method: "get", path: "/a/b" }
   end
 
+  def test_the_names_of_statsd_rack_instrument
+    app = Promring::Rack::Collector.new(->(env) { env["PATH_INFO"] == "/raise" ? raise(KeyError) : [201, {}, []] }, statsd_names: true)
+    app.call(env("/a/12/5ae9c6f0-1b2c-4d3e-8f90-0123456789ab/507f1f77bcf86cd799439011/b"))
+    assert_raises(KeyError) { app.call(env("/raise")) }
+    page = Promring.expose
+    assert_equal 1, Harness.sum(page, "rack_server_request_duration_seconds_count", '{code="201",method="get",path="/a/:id/:uuid/:object-id/b"}')
+    assert_operator Harness.sum(page, "rack_server_request_duration_seconds_sum"), :<, 1, "seconds"
+    assert_equal 1, Harness.sum(page, "rack_server_exceptions_total", '{exception="KeyError"}')
+    refute_includes page, "rack_server_requests_total"
+  end
+
   def test_what_clients_make_up
     app = collect { [200, {}, []] }
     app.call(env("/", method: "PROPFIND"))

@@ -60,19 +60,30 @@ module Promring
     # Counts requests, under the names that prometheus-client's Collector has: `http_server_requests_total`
     # by code, method and path, `http_server_request_duration_seconds` by method and path,
     # `http_server_exceptions_total` by exception. Numbers and UUIDs in paths become `:id` and `:uuid`.
+    #
+    # @example under the names of the gem statsd-rack-instrument: `rack_server_request_duration_seconds` by code,
+    #   method and path, `rack_server_exceptions_total` by exception; document ids in paths become `:object-id`
+    #   use Promring::Rack::Collector, statsd_names: true
     class Collector
       METHODS = %w[GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT].to_h { |name| [name, name.downcase] }.freeze
       UUID = %r{/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?=/|$)}i.freeze
       ID = %r{/\d+(?=/|$)}.freeze
-      private_constant :METHODS, :UUID, :ID
+      OBJECT_ID = %r{/\h{24}(?=/|$)}.freeze
+      private_constant :METHODS, :UUID, :ID, :OBJECT_ID
 
       # @param app [#call]
       # @param metrics_prefix [String]
-      def initialize(app, metrics_prefix: "http_server")
+      # @param statsd_names [Boolean] the names of statsd-rack-instrument instead
+      def initialize(app, metrics_prefix: nil, statsd_names: false)
         @app = app
-        @requests = Promring.counter(:"#{metrics_prefix}_requests_total", labels: %i[code method path],
-                                     docstring: "The total number of HTTP requests handled by the Rack application.")
-        @durations = Promring.histogram(:"#{metrics_prefix}_request_duration_seconds", labels: %i[method path],
+        @statsd_names = statsd_names
+        metrics_prefix ||= statsd_names ? "rack_server" : "http_server"
+        unless statsd_names # whose histogram counts the requests by code as well
+          @requests = Promring.counter(:"#{metrics_prefix}_requests_total", labels: %i[code method path],
+                                       docstring: "The total number of HTTP requests handled by the Rack application.")
+        end
+        @durations = Promring.histogram(:"#{metrics_prefix}_request_duration_seconds",
+                                        labels: statsd_names ? %i[code method path] : %i[method path],
                                         docstring: "The HTTP response duration of the Rack application.")
         @exceptions = Promring.counter(:"#{metrics_prefix}_exceptions_total", labels: [:exception],
                                        docstring: "The total number of exceptions raised by the Rack application.")
@@ -101,6 +112,8 @@ module Promring
       def record(env, code, seconds)
         method = METHODS.fetch(env["REQUEST_METHOD"], "other")
         path = without_ids(env["SCRIPT_NAME"].to_s + env["PATH_INFO"].to_s)
+        return @durations.observe(seconds, labels: { code: code, method: method, path: path }) if @statsd_names
+
         @requests.increment(labels: { code: code, method: method, path: path })
         @durations.observe(seconds, labels: { method: method, path: path })
       end
@@ -108,9 +121,10 @@ module Promring
       # Anybody may send any bytes as a path.
       def without_ids(path)
         path = Metric.text(path)
-        return path unless path.match?(/\d|[a-f]{8}-/i)
+        return path unless path.match?(/\d|\h{8}/)
 
-        path.gsub(UUID, "/:uuid").gsub(ID, "/:id")
+        path = path.gsub(UUID, "/:uuid").gsub(ID, "/:id")
+        @statsd_names ? path.gsub(OBJECT_ID, "/:object-id") : path
       end
     end
   end

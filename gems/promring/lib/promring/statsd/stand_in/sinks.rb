@@ -88,9 +88,8 @@ module StatsD
         self
       rescue IO::WaitWritable
         self
-      rescue SocketError, SystemCallError, IOError => error
-        ::StatsD.logger.debug { "[StatsD] not sent to #{@addr}: #{error.message}" }
-        @socket = nil
+      rescue SocketError, SystemCallError, IOError
+        @socket = nil # the next one tries anew
         self
       end
 
