@@ -62,15 +62,39 @@ module Promring
       end
     end
 
+    # What StatsD's own methods look calls up in: that of its client, and nil where they must ask the client itself. An
+    # object of its own, since variables of modules cost five times as much as those of objects.
+    # @api private
+    class Direct
+      attr_reader :calls
+
+      def client=(client)
+        @client = client
+        @calls = nil
+        follow(client) if client.is_a?(FastPath)
+      end
+
+      # Where somebody else stands before the fast path, it must see each call.
+      def follow(client)
+        return unless client.equal?(@client)
+
+        first = client.class.ancestors.find { |there| there.method_defined?(:increment, false) }
+        @calls = first.equal?(FastPath) ? client.calls : nil
+      end
+    end
+    DIRECT = Direct.new
+    private_constant :Direct, :DIRECT
+
     # @api private
     module FastPath
+      # Calls of forms seen before; nil where each has to be a datagram.
+      # @api private
+      attr_reader :calls
+
       def initialize(...)
         super
         follow_sink
       end
-
-      # What StatsD's own methods look calls up in; nil where somebody else stands before this module, and must see them.
-      attr_reader :direct_calls
 
       def increment(name, value = 1, sample_rate: nil, tags: nil, no_prefix: false)
         return VOID if @calls && !no_prefix && @calls.count(name, value, tags)
@@ -142,7 +166,8 @@ module Promring
       end
 
       def with_capture_sink(_sink)
-        @calls = @direct_calls = @counting = nil # what is captured are datagrams
+        @calls = @counting = nil # what is captured are datagrams
+        DIRECT.follow(self)
         super
       ensure
         follow_sink
@@ -154,7 +179,7 @@ module Promring
         @counting = @sink.respond_to?(:tables)
         @tables = @counting ? @sink.tables(@datagram_builder_class, @prefix, @default_tags) : nil
         @calls = @tables&.calls
-        @direct_calls = singleton_class.ancestors.find { |there| there.method_defined?(:increment, false) }.equal?(FastPath) ? @calls : nil
+        DIRECT.follow(self)
       end
 
       # A call of a form that has not been seen before, or one that cannot be looked up.
@@ -190,7 +215,7 @@ module Promring
     # @api private
     module Singleton
       def singleton_client=(client)
-        @direct = client.respond_to?(:direct_calls) ? client : nil
+        DIRECT.client = client
         super
       end
 
@@ -199,21 +224,21 @@ module Promring
       end
 
       def increment(name, value = 1, sample_rate: nil, tags: nil, no_prefix: false)
-        calls = @direct&.direct_calls
+        calls = DIRECT.calls
         return VOID if calls && !no_prefix && calls.count(name, value, tags)
 
         singleton_client.increment(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
 
       def gauge(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        calls = @direct&.direct_calls
+        calls = DIRECT.calls
         return VOID if calls && !no_prefix && calls.gauge(name, value, tags)
 
         singleton_client.gauge(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
 
       def histogram(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        calls = @direct&.direct_calls
+        calls = DIRECT.calls
         return VOID if calls && !no_prefix && calls.observe(name, value, tags)
 
         singleton_client.histogram(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
