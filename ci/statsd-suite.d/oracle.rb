@@ -139,14 +139,14 @@ class TestOracle < Minitest::Test
         StatsD.histogram("h", 3)
         StatsD.measure("m", 4)
         StatsD.distribution("d", 5)
-        StatsD.singleton_client.with_options(prefix: "q") { |client| client.increment("c") }
+        StatsD.singleton_client.with_options(prefix: "q") { |client| client.increment("c", tags: { a: 1 }) }
         StatsD.singleton_client.clone_with_options(default_tags: nil).increment("t")
       end
     end
     assert_equal 7, fallbacks
     assert_equal [100, -2, 300, 0.4, 500, 100, 100],
                  [["p_c", { "e" => "1", "a" => "1" }], ["p_g", { "e" => "1" }], ["p_h_sum", { "e" => "1" }], ["p_m_sum", { "e" => "1" }],
-                  ["p_d_sum", { "e" => "1" }], ["q_c", { "e" => "1" }], ["p_t", {}]].map { |sample| found[sample]&.round(9) }
+                  ["p_d_sum", { "e" => "1" }], ["q_c", { "e" => "1", "a" => "1" }], ["p_t", {}]].map { |sample| found[sample]&.round(9) }
   end
 
   def test_blocks_metaprogramming_and_compiled_metrics

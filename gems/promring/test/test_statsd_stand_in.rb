@@ -66,10 +66,10 @@ class TestStandIn < Minitest::Test
   end
 
   def test_captured_calls_are_read_and_count_once
-    2.times { StatsD.increment("seen") }
+    2.times { StatsD.increment("seen", tags: { a: "x|y" }) }
     captured = @client.capture { StatsD.increment("seen", 2, sample_rate: 0.5, tags: { a: "x|y" }) }
     assert_equal [["in.seen", 2, :c, 0.5, ["a:xy"]]], captured.map { |one| [one.name, one.value, one.type, one.sample_rate, one.tags] }
-    StatsD.increment("seen")
+    StatsD.increment("seen", tags: { a: "x|y" })
     assert_equal 5, Harness.sum(Promring.expose, "in_seen")
   end
 
@@ -200,9 +200,19 @@ class TestStandIn < Minitest::Test
     end
   end
 
+  def test_a_metric_registered_before_keeps_its_labels
+    Promring.counter(:in_before, docstring: "d", labels: %i[b a])
+    2.times { @client.increment("before", tags: { a: 1 }) }
+    @client.increment("before", tags: { a: 1, b: 2 })
+    page = Promring.expose
+    assert_equal [2, 1], [Harness.sum(page, "in_before", '{b="",a="1"}'), Harness.sum(page, "in_before", '{b="2",a="1"}')]
+  end
+
   def test_with_options
+    2.times { @client.increment("w") } # the same form, which stands for something else under other settings
     3.times { @client.with_options(prefix: "other", default_tags: ["z:1"]) { |client| client.increment("w") } }
     3.times { @client.clone_with_options(prefix: nil).gauge("bare", 2) }
-    assert_equal [3, 2], [Harness.sum(Promring.expose, "other_w", '{z="1"}'), Harness.sum(Promring.expose, "bare")]
+    page = Promring.expose
+    assert_equal [2, 3, 2], [Harness.sum(page, "in_w"), Harness.sum(page, "other_w", '{z="1"}'), Harness.sum(page, "bare")]
   end
 end
