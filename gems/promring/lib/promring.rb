@@ -15,6 +15,7 @@ require "promring/metrics"
 #   orders.increment(labels: { kind: "book" })
 #   puts Promring.expose
 module Promring
+  autoload :DataStore, "promring/data_store"
   autoload :Rack, "promring/rack"
 
   class << self
