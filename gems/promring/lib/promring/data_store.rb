@@ -48,7 +48,7 @@ module Promring
       metric = nil unless metric&.name == metric_name
       key = [metric_name, metric_type, aggregation, metric&.labels&.sort, (metric.buckets if metric_type == :histogram && metric)]
       @lock.synchronize do
-        @stores[key] ||= CLASSES.fetch(metric_type).new(full_name(metric_name), metric_type, aggregation, metric)
+        @stores[key] ||= CLASSES.fetch(metric_type).new(full_name(metric_name), metric_type, aggregation, metric, !@namespace.nil?)
       end
     end
 
@@ -94,8 +94,21 @@ module Promring
       # @api private
       attr_reader :native
 
+      # Has it data of its own, under a name that no page should show?
       # @api private
-      def initialize(name, type, aggregation, metric)
+      def isolated?
+        @isolated
+      end
+
+      # What the metric's own calls go to, with label values in the order of these names.
+      # @api private
+      def native_for(_names)
+        @native
+      end
+
+      # @api private
+      def initialize(name, type, aggregation, metric, isolated)
+        @isolated = isolated
         @name = name
         @type = type
         @aggregation = aggregation
@@ -209,6 +222,11 @@ module Promring
       def get(labels:)
         label_names(labels)
         super(labels: @aggregation == :all ? labels.merge(pid: Process.pid) : labels)
+      end
+
+      # @api private
+      def native_for(names)
+        @aggregation == :all ? PerProcess.new(@native, names.size) : @native
       end
 
       private

@@ -43,12 +43,16 @@ module Promring
       def answer(env)
         case env["REQUEST_METHOD"]
         when "GET", "HEAD"
-          content_type, page = Native.scrape(env["HTTP_ACCEPT"].to_s.scrub)
-          respond(200, content_type, page, env)
+          respond(200, *page(env["HTTP_ACCEPT"].to_s.scrub), env)
         else
           status, headers, body = respond(405, "text/plain", "GET or HEAD\n", env)
           [status, headers.merge("allow" => "GET, HEAD"), body]
         end
+      end
+
+      # Content type and text.
+      def page(accept)
+        Native.scrape(accept)
       end
 
       def respond(status, content_type, text, env)
