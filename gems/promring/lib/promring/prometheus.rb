@@ -13,6 +13,7 @@ rescue LoadError
   require "prometheus/client"
 end
 require "promring/data_store"
+require "promring/servers"
 
 module Promring
   # What makes prometheus-client run on promring. Nothing in it is called by apps.
@@ -170,6 +171,7 @@ module Promring
         return format unless format || OURS.match?(accept)
         return format unless registry.metrics.all? { |metric| ClientRuby.shown?(metric) }
 
+        Servers.report
         Page.new(*Native.scrape(accept))
       end
 

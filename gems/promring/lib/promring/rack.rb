@@ -3,6 +3,7 @@
 # Rack: Exporter answers /metrics in any worker for all of them, Collector counts requests.
 
 require "promring"
+require "promring/servers"
 
 module Promring
   module Rack
@@ -52,6 +53,7 @@ module Promring
 
       # Content type and text.
       def page(accept)
+        Servers.report
         Native.scrape(accept)
       end
 
@@ -93,6 +95,7 @@ module Promring
         @exceptions.increment(labels: { exception: error.class.name })
         raise
       ensure
+        Servers.report
         Native.tick # an aggregator that has died is noticed here
       end
 
