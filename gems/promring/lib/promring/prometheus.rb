@@ -36,7 +36,9 @@ module Promring
         require "prometheus/client/formats/text"
         client::Formats::Text.singleton_class.prepend(OnePage)
         require "prometheus/middleware/exporter"
+        require "prometheus/middleware/collector"
         ::Prometheus::Middleware::Exporter.prepend(Exporter)
+        ::Prometheus::Middleware::Collector.prepend(Collector)
       end
 
       # Is it all on the page of the app?
@@ -179,6 +181,17 @@ module Promring
         return super unless format.is_a?(Page)
 
         [200, { "content-type" => format.content_type }, [format.text]]
+      end
+    end
+
+    # Prepended to Middleware::Collector: the Railtie's has nothing to count then.
+    module Collector
+      def call(env)
+        env["promring.collected"] = true
+        super
+      ensure
+        Servers.report
+        Native.tick # an aggregator that has died is noticed here
       end
     end
 

@@ -7,6 +7,9 @@ require "promring/servers"
 
 module Promring
   module Rack
+    # A request is counted once, by the outermost of our collectors or of prometheus-client's.
+    COLLECTED = "promring.collected"
+
     # Answers GET and HEAD of the page.
     #
     # @example as middleware
@@ -87,6 +90,9 @@ module Promring
       # @param env [Hash]
       # @return [Array(Integer, Hash, #each)]
       def call(env)
+        return @app.call(env) if env[COLLECTED]
+
+        env[COLLECTED] = true
         started = now
         response = @app.call(env)
         record(env, response.first, now - started)

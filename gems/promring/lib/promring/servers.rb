@@ -19,12 +19,11 @@ module Promring
 
       # Within a request: at most once a second, and never a failure of the request.
       def report
-        return if @reports.empty?
-
         now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
         return if now - @reported < SECONDS
 
         @reported = now
+        Promring.pass_on_log
         @reports.each(&:call)
       rescue StandardError => error
         Native.log("the server's gauges are not reported: #{error.message}")

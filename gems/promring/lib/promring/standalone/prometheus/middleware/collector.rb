@@ -3,6 +3,7 @@
 # Rack: counts requests. Its steps are methods of the names that subclasses of prometheus-client's Collector override.
 
 require "prometheus/client"
+require "promring/rack"
 
 module Prometheus
   module Middleware
@@ -22,7 +23,11 @@ module Prometheus
       end
 
       def call(env)
+        env[Promring::Rack::COLLECTED] = true
         trace(env) { @app.call(env) }
+      ensure
+        Promring::Servers.report
+        Promring::Native.tick # an aggregator that has died is noticed here
       end
 
       protected
