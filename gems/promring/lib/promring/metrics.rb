@@ -260,7 +260,12 @@ module Promring
     end
 
     def register(label_names, mode)
+      refuse_ractor unless Ractor.current == Ractor.main
       Native::Metric.new(type.to_s, @name.to_s, Metric.text(@docstring), label_names, bounds, mode)
+    end
+
+    def refuse_ractor
+      raise Ractor::UnsafeError, "metrics are made and counted in the main Ractor: let others send it what to count"
     end
 
     # Finite upper bounds, of a histogram.
