@@ -39,9 +39,10 @@ class TestDataStore < Minitest::Test
     assert_same 5.0, store.set(labels: { foo: "bar" }, val: 5)
     assert_same 6.0, store.increment(labels: { foo: "bar" })
     assert_same 8.5, store.increment(labels: { foo: "bar" }, by: 2.5)
+    assert_same 9.0, store.set(labels: { foo: "bar" }, val: 9)
     assert_same 3.0, store.increment(labels: { foo: "baz" }, by: 3)
-    assert_equal [8.5, 3.0, 0.0], %w[bar baz none].map { |foo| store.get(labels: { foo: foo }) }
-    assert_equal({ { foo: "bar" } => 8.5, { foo: "baz" } => 3.0 }, store.all_values)
+    assert_equal [9.0, 3.0, 0.0], %w[bar baz none].map { |foo| store.get(labels: { foo: foo }) }
+    assert_equal({ { foo: "bar" } => 9.0, { foo: "baz" } => 3.0 }, store.all_values)
     assert_same 0.0, store.all_values[{ foo: "none" }]
     refute_includes store.all_values, { foo: "none" }
   end

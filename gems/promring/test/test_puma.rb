@@ -3,6 +3,7 @@
 # A real Puma: single and cluster, preloaded or not, through kills and restarts.
 
 require "support/harness"
+require "promring/servers"
 
 class TestPuma < Minitest::Test
   # Another version's bin/puma may be named, with its lib folder in RUBYLIB: see ci/test.d/pumas.
@@ -106,6 +107,19 @@ class TestPuma < Minitest::Test
       server.hit(5, "/hit")
       Harness.wait_until("its requests") { Harness.sum(server.page, "puma_requests_total") >= before + 5 }
     end
+  end
+
+  def test_requests_are_counted_by_what_has_come_since
+    puma = Promring::Servers::Puma.new
+    reports = [[11, 5], [11, 8], [12, 3], [12, 3]].map do |pid, requests|
+      status = { backlog: 1, running: 2, pool_capacity: 3, max_threads: 4, requests_count: requests }
+      { workers: 1, booted_workers: 1, old_workers: 0, worker_status: [{ index: 7, pid: pid, last_status: status }] }
+    end
+    reports.each { |report| puma.update(report) }
+    page = Promring.expose
+    assert_equal [11, 1, 1], %w[requests_total worker_restarts_total backlog].map { |name| Harness.sum(page, "puma_#{name}", 'worker="7"') }
+    puma.update(reports.last.merge(workers: 0, worker_status: []))
+    refute_includes Promring.expose, 'puma_backlog{worker="7"}'
   end
 
   def test_the_gauges_of_a_single_puma
