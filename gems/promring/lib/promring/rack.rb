@@ -69,22 +69,37 @@ module Promring
     # Counts requests, under the names that prometheus-client's Collector has: `http_server_requests_total`
     # by code, method and path, `http_server_request_duration_seconds` by method and path,
     # `http_server_exceptions_total` by exception. Numbers and UUIDs in paths become `:id` and `:uuid`.
+    #
+    # With `names: :statsd_rack_instrument` those of that gem: `rack_server_request_duration_seconds` by code, method and
+    # path, which counts as well, and `rack_server_exceptions_total`. ObjectIds of MongoDB become `:object-id`, too.
     class Collector
       METHODS = %w[GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT].to_h { |name| [name, name.downcase] }.freeze
-      UUID = %r{/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?=/|$)}i.freeze
-      ID = %r{/\d+(?=/|$)}.freeze
-      private_constant :METHODS, :UUID, :ID
+      UUID = [%r{/\h{8}-\h{4}-\h{4}-\h{4}-\h{12}(?=/|$)}, "/:uuid"].freeze
+      ID = [%r{/\d+(?=/|$)}, "/:id"].freeze
+      OBJECT_ID = [%r{/\h{24}(?=/|$)}, "/:object-id"].freeze
+      NAMES = {
+        prometheus_client: { prefix: "http_server", duration: %i[method path], ids: [UUID, ID] },
+        statsd_rack_instrument: { prefix: "rack_server", duration: %i[code method path], ids: [UUID, ID, OBJECT_ID] }
+      }.freeze
+      private_constant :METHODS, :UUID, :ID, :OBJECT_ID, :NAMES
 
       # @param app [#call]
-      # @param metrics_prefix [String]
-      def initialize(app, metrics_prefix: "http_server")
+      # @param names [Symbol] `:prometheus_client` or `:statsd_rack_instrument`
+      # @param metrics_prefix [String, nil] instead of `http_server` or `rack_server`
+      # @raise [ArgumentError] for names that there are not
+      def initialize(app, metrics_prefix: nil, names: :prometheus_client)
+        named = NAMES.fetch(names) { raise ArgumentError, "names can be #{NAMES.keys.join(', ')}, not #{names.inspect}" }
+        prefix = metrics_prefix || named[:prefix]
         @app = app
-        @requests = Promring.counter(:"#{metrics_prefix}_requests_total", labels: %i[code method path],
-                                     docstring: "The total number of HTTP requests handled by the Rack application.")
-        @durations = Promring.histogram(:"#{metrics_prefix}_request_duration_seconds", labels: %i[method path],
+        @ids = named[:ids]
+        @durations = Promring.histogram(:"#{prefix}_request_duration_seconds", labels: named[:duration],
                                         docstring: "The HTTP response duration of the Rack application.")
-        @exceptions = Promring.counter(:"#{metrics_prefix}_exceptions_total", labels: [:exception],
+        @exceptions = Promring.counter(:"#{prefix}_exceptions_total", labels: [:exception],
                                        docstring: "The total number of exceptions raised by the Rack application.")
+        return if named[:duration].include?(:code)
+
+        @requests = Promring.counter(:"#{prefix}_requests_total", labels: %i[code method path],
+                                     docstring: "The total number of HTTP requests handled by the Rack application.")
       end
 
       # @param env [Hash]
@@ -114,6 +129,8 @@ module Promring
       def record(env, code, seconds)
         method = METHODS.fetch(env["REQUEST_METHOD"], "other")
         path = without_ids(env["SCRIPT_NAME"].to_s + env["PATH_INFO"].to_s)
+        return @durations.observe(seconds, labels: { code: code, method: method, path: path }) unless @requests
+
         @requests.increment(labels: { code: code, method: method, path: path })
         @durations.observe(seconds, labels: { method: method, path: path })
       end
@@ -121,9 +138,9 @@ module Promring
       # Anybody may send any bytes as a path.
       def without_ids(path)
         path = Metric.text(path)
-        return path unless path.match?(/\d|[a-f]{8}-/i)
+        return path unless path.match?(/\d|\h{8}/)
 
-        path.gsub(UUID, "/:uuid").gsub(ID, "/:id")
+        @ids.reduce(path) { |known, (id, name)| known.gsub(id, name) }
       end
     end
   end
