@@ -143,7 +143,7 @@ class TestPrometheus < Minitest::Test
 
   def test_metrics_made_before_go_on
     out = Harness.ruby!(<<~RUBY)
-      require "promring/prometheus" unless Gem.loaded_specs["prometheus-client"] || $LOAD_PATH.any? { |path| File.exist?(path + "/prometheus/client/counter.rb") }
+      require "promring/prometheus" unless Gem.loaded_specs["prometheus-client"] || $LOAD_PATH.any? { |path| File.exist?(path + "/prometheus/client/config.rb") }
       require "prometheus/client"
       registry = Prometheus::Client.registry
       counter = registry.counter(:before_total, docstring: "d", labels: [:a])
@@ -166,6 +166,20 @@ class TestPrometheus < Minitest::Test
     assert_equal [1.0, 2.0], counter.values.values.sort
     assert_equal 1.0, counter.values[{ a: "1", pid: Process.pid.to_s }]
     assert_equal 1.0, counter.get(labels: { a: 1 })
+  end
+
+  # prometheus-client-mmap, say, which Debian puts where every program finds it.
+  def test_another_gem_of_the_same_file_is_passed_over_or_named
+    Dir.mktmpdir do |directory|
+      FileUtils.mkdir_p("#{directory}/prometheus")
+      File.write("#{directory}/prometheus/client.rb", "module Prometheus; module Client; OTHER = 1; end; end")
+      find = "$LOAD_PATH.reject! { |path| File.exist?(path + '/prometheus/client/config.rb') }; $LOAD_PATH.unshift(#{directory.dump})"
+      out = Harness.ruby!("#{find}\nrequire 'promring/prometheus'\np Prometheus::Client.const_defined?(:OTHER), Prometheus::Client::Counter")
+      assert_equal %w[false Promring::Counter], out.split
+      _, err, status = Harness.ruby("#{find}\nrequire 'prometheus/client'\nrequire 'promring/prometheus'")
+      refute status.success?
+      assert_match(/has to leave the Gemfile.*LoadError/, err)
+    end
   end
 
   def test_a_push

@@ -6,11 +6,14 @@
 # subclasses stay as they are. What is no instance of these four counts through the data store, which is ours then.
 # Without the gem prometheus-client the same names come from promring/standalone.
 
-begin
-  require "prometheus/client"
-rescue LoadError
-  $LOAD_PATH << File.expand_path("standalone", __dir__)
-  require "prometheus/client"
+# prometheus-client-mmap has the file, too, with another API: told by what it lacks. Debian installs it where every
+# program finds it.
+theirs = $LOAD_PATH.any? { |path| File.exist?("#{path}/prometheus/client/config.rb") } ||
+         Gem::Specification.find_all_by_name("prometheus-client").any? { |gem| gem.version >= Gem::Version.new("1") }
+$LOAD_PATH.unshift(File.expand_path("standalone", __dir__)) unless theirs
+require "prometheus/client"
+unless Prometheus::Client.respond_to?(:config)
+  raise LoadError, "promring/prometheus: prometheus-client-mmap is loaded; it has to leave the Gemfile, see gems/promring/docs/from-client-mmap.md"
 end
 require "promring/data_store"
 require "promring/servers"
