@@ -96,6 +96,7 @@ class TestPrometheus < Minitest::Test
 
   def test_the_store_that_an_app_chooses_is_not_asked
     before = Prometheus::Client.config.data_store
+    assert_kind_of Promring::DataStore, before
     Dir.mktmpdir do |directory|
       Prometheus::Client.config.data_store = Prometheus::Client::DataStores::DirectFileStore.new(dir: directory)
       REGISTRY.counter(:p_files_total, docstring: "d").increment

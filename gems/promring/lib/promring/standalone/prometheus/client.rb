@@ -68,9 +68,13 @@ module Prometheus
       end
     end
 
-    # Takes the store that an app chooses. Metrics here need none.
+    # Takes the store that an app chooses. Metrics here need none; until then it is ours.
     class Config
-      attr_accessor :data_store
+      attr_writer :data_store
+
+      def data_store
+        @data_store ||= Promring::DataStore.new
+      end
     end
 
     # Stores that an app may name. They keep nothing.
