@@ -46,10 +46,9 @@ module Promring
     def for_metric(metric_name, metric_type:, metric_settings: {}, metric: Thread.current[METRIC])
       aggregation = aggregation_of(metric_type, metric_settings)
       metric = nil unless metric&.name == metric_name
-      key = [metric_name, metric_type, aggregation, metric&.labels&.sort, (metric.buckets if metric_type == :histogram && metric)]
-      @lock.synchronize do
-        @stores[key] ||= CLASSES.fetch(metric_type).new(full_name(metric_name), metric_type, aggregation, metric, !@namespace.nil?)
-      end
+      buckets = metric.buckets if metric && metric_type == :histogram
+      key = [metric_name, metric_type, aggregation, metric&.labels&.sort, buckets]
+      @lock.synchronize { @stores[key] ||= make(metric_name, metric_type, aggregation, metric) }
     end
 
     # Prepended to prometheus-client's Metric: while a metric is made, its store can see it.
@@ -72,20 +71,26 @@ module Promring
 
     private
 
-    def full_name(name)
-      @namespace ? :"#{@namespace}:#{name}" : name
+    def make(name, type, aggregation, metric)
+      name = :"#{@namespace}:#{name}" if @namespace
+      CLASSES.fetch(type).new(name, type, aggregation, metric, !@namespace.nil?)
     end
 
     # As DirectFileStore does, except that what was added up cannot show the largest or least of its processes.
     def aggregation_of(type, settings)
       unknown = settings.keys - [:aggregation]
-      raise InvalidStoreSettingsError, "Only :aggregation setting can be specified, not #{unknown.join(', ')}" unless unknown.empty?
+      wrong("Only :aggregation setting can be specified, not #{unknown.join(', ')}") unless unknown.empty?
 
       chosen = settings.fetch(:aggregation, type == :gauge ? :all : :sum)
-      raise InvalidStoreSettingsError, "Metrics need a valid :aggregation key, one of #{AGGREGATIONS.join(', ')}" unless AGGREGATIONS.include?(chosen)
+      known = AGGREGATIONS.include?(chosen)
+      wrong("Metrics need a valid :aggregation key, one of #{AGGREGATIONS.join(', ')}") unless known
       return chosen if type == :gauge || chosen == :sum || (chosen == :all && type == :counter)
 
-      raise InvalidStoreSettingsError, "Only gauges support the :#{chosen} aggregation, not a #{type}"
+      wrong("Only gauges support the :#{chosen} aggregation, not a #{type}")
+    end
+
+    def wrong(text)
+      raise InvalidStoreSettingsError, text
     end
 
     # The values of one metric, by label sets.
@@ -181,7 +186,8 @@ module Promring
       def values_of(labels)
         return @label_names.map { |name| Metric.text(labels[name]) } if names_in(labels).sort == @label_names.sort
 
-        raise InvalidLabelSetError, "labels must have the same signature (keys given: #{labels.keys} vs. keys expected: #{@label_names.sort})"
+        raise InvalidLabelSetError,
+              "labels must have the same signature (keys given: #{labels.keys} vs. keys expected: #{@label_names.sort})"
       end
 
       def present(number, _labels)
@@ -203,8 +209,8 @@ module Promring
     class CounterStore < MetricStore
       # @return [Float] what this process has counted
       def increment(labels:, by: 1)
-        label_names(labels)
-        labels = labels.merge(pid: Process.pid) if @aggregation == :all
+        label_names(labels) unless @native
+        labels = labels.merge(pid: Process.pid) if @per_process
         @native.count(by, labels) || @native.count_to(values_of(labels), Float(by))
       end
 
@@ -221,19 +227,20 @@ module Promring
       # @return [Float]
       def get(labels:)
         label_names(labels)
-        super(labels: @aggregation == :all ? labels.merge(pid: Process.pid) : labels)
+        super(labels: @per_process ? labels.merge(pid: Process.pid) : labels)
       end
 
       # @api private
       def native_for(names)
-        @aggregation == :all ? PerProcess.new(@native, names.size) : @native
+        @per_process ? PerProcess.new(@native, names.size) : @native
       end
 
       private
 
       # A part for each process is a label here: their sum would be all that is left otherwise.
       def register(names)
-        super(@aggregation == :all ? names + [:pid] : names)
+        @per_process = @aggregation == :all
+        super(@per_process ? names + [:pid] : names)
       end
     end
 
@@ -246,13 +253,13 @@ module Promring
           raise InvalidStoreSettingsError, "The :most_recent aggregation does not support the use of increment/decrement"
         end
 
-        label_names(labels)
+        label_names(labels) unless @native
         @native.count(by, labels) || @native.count_to(values_of(labels), Float(by))
       end
 
       # @return [Float]
       def set(labels:, val:)
-        label_names(labels)
+        label_names(labels) unless @native
         val = val.to_f
         @native.set(val, labels) || @native.set_to(values_of(labels), val)
         val
@@ -267,12 +274,18 @@ module Promring
 
     # A histogram's or a summary's: one event for each observation.
     class ObservationStore < MetricStore
+      # @api private
+      def initialize(name, type, ...)
+        @part = type == :histogram ? :le : :quantile
+        super
+      end
+
       # The sum's increment is the observation; where it belongs and that it is one follow from it.
       # @return [void]
       def increment(labels:, by: 1)
-        label_names(labels)
-        return unless part_of(labels) == "sum"
+        return unless labels[@part] == "sum"
 
+        label_names(labels) unless @native
         @native.observe_sum(by, labels) || @native.add_to(values_of(labels), Float(by))
       end
 
@@ -282,23 +295,19 @@ module Promring
         label_names(labels)
         return refuse("a #{@type} was set to #{val}") unless val.zero?
 
-        @native.touch(values_of(labels)) if part_of(labels) == "sum"
+        @native.touch(values_of(labels)) if labels[@part] == "sum"
       end
 
       private
 
-      def part_of(labels)
-        labels[@type == :histogram ? :le : :quantile]
-      end
-
       def names_in(labels)
-        labels.keys - [@type == :histogram ? :le : :quantile]
+        labels.keys - [@part]
       end
 
       def register(names)
-        raise InvalidStoreSettingsError, "#{@name}: a histogram's buckets must be known: give for_metric the metric" if @type == :histogram && !@metric
+        return super if @metric || @type == :summary
 
-        super
+        raise InvalidStoreSettingsError, "#{@name}: a histogram's buckets must be known: give for_metric the metric"
       end
 
       def bounds
@@ -311,21 +320,22 @@ module Promring
 
       # The parts of an observation in the order in which the core has them.
       def parts
-        @parts ||= @type == :summary ? %w[count sum] : finite_buckets.map(&:to_s) + [@metric.buckets.last == Float::INFINITY ? "Infinity" : "+Inf", "sum"]
+        @parts ||= @type == :summary ? %w[count sum] : bucket_names + ["sum"]
       end
 
-      def finite_buckets
-        @metric.buckets.last == Float::INFINITY ? @metric.buckets[0..-2] : @metric.buckets
+      # As prometheus-client asks for them. An infinite bucket that is given is called as a number is.
+      def bucket_names
+        names = @metric.buckets.map(&:to_s)
+        @metric.buckets.last == Float::INFINITY ? names : names + ["+Inf"]
       end
 
       def present(numbers, labels)
-        index = parts.index(part_of(labels))
+        index = parts.index(labels[@part])
         (numbers && index && numbers[index]) || 0.0
       end
 
       def add_parts(found, labels, numbers)
-        label = @type == :histogram ? :le : :quantile
-        parts.zip(numbers) { |part, number| found[labels.merge(label => part)] = number }
+        parts.zip(numbers) { |part, number| found[labels.merge(@part => part)] = number }
       end
     end
 

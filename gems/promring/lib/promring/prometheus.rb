@@ -13,7 +13,8 @@ theirs = $LOAD_PATH.any? { |path| File.exist?("#{path}/prometheus/client/config.
 $LOAD_PATH.unshift(File.expand_path("standalone", __dir__)) unless theirs
 require "prometheus/client"
 unless Prometheus::Client.respond_to?(:config)
-  raise LoadError, "promring/prometheus: prometheus-client-mmap is loaded; it has to leave the Gemfile, see gems/promring/docs/from-client-mmap.md"
+  raise LoadError, "promring/prometheus: another gem's Prometheus::Client is loaded, prometheus-client-mmap's perhaps; " \
+                   "it has to leave the Gemfile"
 end
 require "promring/data_store"
 require "promring/servers"

@@ -47,8 +47,8 @@ module Promring
       def initialize
         @of_worker = GAUGES.to_h { |name, text| [name, gauge(name, text, [:worker])] }
         @of_cluster = {}
-        @requests = Promring.counter(:puma_requests_total, docstring: "Requests that Puma's workers have answered.", labels: [:worker])
-        @restarts = Promring.counter(:puma_worker_restarts_total, docstring: "Workers that took a former worker's place.", labels: [:worker])
+        @requests = counter(:puma_requests_total, "Requests that Puma's workers have answered.")
+        @restarts = counter(:puma_worker_restarts_total, "Workers that took a former worker's place.")
         @pids = {}
         @answered = {}
       end
@@ -67,6 +67,10 @@ module Promring
 
       def gauge(name, text, labels)
         Promring.gauge(:"puma_#{name}", docstring: text, labels: labels, aggregation: :livesum)
+      end
+
+      def counter(name, text)
+        Promring.counter(name, docstring: text, labels: [:worker])
       end
 
       def report(worker, pid, status)

@@ -13,16 +13,20 @@ module Promring
   class Sidekiq
     # Jobs take longer than requests.
     BUCKETS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800].freeze
+    LABELS = %i[queue job].freeze
+    private_constant :LABELS
 
     class << self
       # @api private
       def metrics
-        labels = %i[queue job]
         @metrics ||= {
-          jobs: Promring.counter(:sidekiq_jobs_total, docstring: "Jobs that were worked on, failed ones included.", labels: labels),
-          failed: Promring.counter(:sidekiq_failed_jobs_total, docstring: "Jobs that raised an error.", labels: labels),
-          seconds: Promring.histogram(:sidekiq_job_duration_seconds, docstring: "Time of the work.", labels: labels, buckets: BUCKETS),
-          waited: Promring.histogram(:sidekiq_job_wait_seconds, docstring: "Time in the queue.", labels: [:queue], buckets: BUCKETS),
+          jobs: Promring.counter(:sidekiq_jobs_total, labels: LABELS,
+                                                      docstring: "Jobs that were worked on, failed ones included."),
+          failed: Promring.counter(:sidekiq_failed_jobs_total, labels: LABELS, docstring: "Jobs that raised an error."),
+          seconds: Promring.histogram(:sidekiq_job_duration_seconds, labels: LABELS, buckets: BUCKETS,
+                                                                     docstring: "Time of the work."),
+          waited: Promring.histogram(:sidekiq_job_wait_seconds, labels: [:queue], buckets: BUCKETS,
+                                                                docstring: "Time in the queue."),
           busy: Promring.gauge(:sidekiq_busy_threads, docstring: "Jobs that are worked on now.", aggregation: :livesum)
         }
       end
