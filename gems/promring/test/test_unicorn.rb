@@ -12,13 +12,13 @@ class TestUnicorn < Minitest::Test
     run ->(env) { StatsD.increment("hits") if env["PATH_INFO"] == "/hit"; [200, {}, [Process.pid.to_s]] }
   RUBY
 
-  def unicorn(settings, &block)
+  def unicorn(settings, pid: 'pid "unicorn.pid"', &block)
     config = <<~RUBY
       # Unicorn for a test.
       require "promring/unicorn"
       listen "127.0.0.1:\#{ENV.fetch('PORT')}"
       worker_processes 2
-      pid "unicorn.pid"
+      #{pid}
       #{settings}
     RUBY
     Harness::Server.run({ "config.ru" => APP, "unicorn.rb" => config }, "unicorn", "-c", "unicorn.rb", "config.ru", &block)
@@ -49,6 +49,15 @@ class TestUnicorn < Minitest::Test
       Harness.wait_until("the new master's aggregator") { server.page && server.aggregator }
       refute_equal first, server.aggregator
       assert_hits 30, server
+    end
+  end
+
+  def test_workers_that_start_by_exec
+    unicorn("preload_app false\nworker_exec true", pid: nil) do |server| # Unicorn cannot have a pid file with it
+      server.hit(10, "/hit")
+      assert_hits 10, server
+      assert_equal [], server.workers.map { |worker| server.aggregator(worker) }.compact, "one aggregator, the master's"
+      assert_equal 2, Harness.sum(server.page, "unicorn_workers")
     end
   end
 

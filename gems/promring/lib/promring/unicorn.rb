@@ -10,4 +10,5 @@ require "promring"
 require "promring/servers"
 
 Unicorn::HttpServer.prepend(Promring::Servers::Unicorn::Watched) if defined?(Unicorn::HttpServer)
-Promring.start_aggregator
+# With `worker_exec true` each worker reads the configuration, too.
+Promring.start_aggregator unless ENV["UNICORN_WORKER"]
