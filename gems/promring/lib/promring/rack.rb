@@ -92,14 +92,11 @@ module Promring
         prefix = metrics_prefix || named[:prefix]
         @app = app
         @ids = named[:ids]
+        @requests = requests(prefix) unless named[:duration].include?(:code)
         @durations = Promring.histogram(:"#{prefix}_request_duration_seconds", labels: named[:duration],
                                         docstring: "The HTTP response duration of the Rack application.")
         @exceptions = Promring.counter(:"#{prefix}_exceptions_total", labels: [:exception],
                                        docstring: "The total number of exceptions raised by the Rack application.")
-        return if named[:duration].include?(:code)
-
-        @requests = Promring.counter(:"#{prefix}_requests_total", labels: %i[code method path],
-                                     docstring: "The total number of HTTP requests handled by the Rack application.")
       end
 
       # @param env [Hash]
@@ -121,6 +118,11 @@ module Promring
       end
 
       private
+
+      def requests(prefix)
+        Promring.counter(:"#{prefix}_requests_total", labels: %i[code method path],
+                         docstring: "The total number of HTTP requests handled by the Rack application.")
+      end
 
       def now
         Process.clock_gettime(Process::CLOCK_MONOTONIC)
