@@ -1,4 +1,4 @@
-"""Scrapes an aggregator while crowds of hostile peers are at it: listener.py [SCRAPES] [PEERS]. Called by ci/listener."""
+"""Scrapes an aggregator while crowds of hostile peers are at it: listener.py SCRAPES [PEERS]. Called by ci/listener."""
 
 import contextlib
 import os
@@ -140,7 +140,7 @@ def row(port, pid, kind, scrapes, peers):
 
 def main():
     """Start an aggregator with many series, and try every kind of peer."""
-    scrapes, peers = [*map(int, sys.argv[1:]), 1000, 1000][:2] if len(sys.argv) > 2 else (int(sys.argv[1]), 1000)
+    scrapes, peers = [*map(int, sys.argv[1:]), 1000][:2]
     place, port = tempfile.mkdtemp(prefix="promring-listener-", dir="/dev/shm"), free_port()
     os.environ |= {"PROMRING_SEGMENT": f"{place}/segment", "PROMRING_LISTEN": f"127.0.0.1:{port}"}
     from promring import _native  # reads the environment
