@@ -247,6 +247,7 @@ fn start_detached(master: &Master) {
 /// The life of the aggregator's process, from the fork to its end.
 fn live_as_aggregator(address: &str, master: &Master) -> ! {
     MASTER.clear();
+    client::log_to_stderr();
     os::become_background_process();
     os::close_all_but(&client::segment().descriptors());
     os::set_process_name("promring");

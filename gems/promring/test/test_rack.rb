@@ -87,6 +87,24 @@ class TestRack < Minitest::Test
     assert_empty requests
   end
 
+  def test_the_names_of_statsd_rack_instrument
+    app = Promring::Rack::Collector.new(->(env) { env["PATH_INFO"] == "/fail" ? raise(KeyError) : [201, {}, []] }, names: :statsd_rack_instrument)
+    %w[/a/7 /b/507f1f77bcf86cd799439011 /c/f81d4fae-7dec-11d0-a765-00a0c91e6bf6/x /d/decadedecade].each { |path| app.call(env(path)) }
+    assert_raises(KeyError) { app.call(env("/fail")) }
+    found = Promring.expose.scan(/^rack_server_request_duration_seconds_count\{code="201",method="get",path="(.*)"\} 1$/).flatten
+    assert_equal %w[/a/:id /b/:object-id /c/:uuid/x /d/decadedecade], found
+    assert_includes Promring.expose, %(rack_server_exceptions_total{exception="KeyError"} 1\n)
+    refute_includes Promring.expose, "rack_server_requests_total"
+    assert_raises(ArgumentError) { Promring::Rack::Collector.new(nil, names: :others) }
+  end
+
+  def test_a_request_is_counted_by_the_outermost_collector
+    outer = Promring::Rack::Collector.new(collect { |_| [200, {}, []] }, metrics_prefix: "#{@prefix}_outer")
+    outer.call(env("/"))
+    assert_empty requests
+    assert_match(/^#{@prefix}_outer_requests_total.* 1$/, Promring.expose)
+  end
+
   def test_the_names_are_those_of_prometheus_client
     Promring::Rack::Collector.new(->(_) { [200, {}, []] }).call(env("/"))
     page = Promring.expose
