@@ -24,6 +24,19 @@ METRICS = {
   "observe, labels literal" => [OBSERVE, OBSERVE, { "memory" => nil, "files" => nil }],
   "gauge set, labels given" => [SET, SET, { "memory" => nil, "files" => nil }]
 }.freeze
+# prometheus-client itself on promring: its classes, after `require "promring/prometheus"`, and its data store alone.
+ADOPTED = {
+  "classes" => {
+    "classes, handle / literal" => [FIXED, LITERAL, { "memory" => 50, "files" => 100 }],
+    "classes, labels literal" => [LITERAL, LITERAL, { "memory" => 10, "files" => nil }],
+    "classes, observe literal" => [OBSERVE, OBSERVE, { "memory" => nil, "files" => nil }]
+  },
+  "store" => {
+    "data store, labels literal" => [LITERAL, LITERAL, { "memory" => nil, "files" => nil }],
+    "data store, labels given" => [FIXED, FIXED, { "memory" => nil, "files" => nil }],
+    "data store, observe literal" => [OBSERVE, OBSERVE, { "memory" => nil, "files" => nil }]
+  }
+}.freeze
 CALLS = {
   "StatsD.increment, literals" => "StatsD.increment('hits', tags: { a: 'x', b: 'y' })",
   "StatsD.increment, frozen" => "StatsD.increment(NAME, tags: TAGS)"
@@ -54,6 +67,20 @@ class Way
     "promring" => [<<~RUBY, 20_000],
       require "promring/statsd"
       make = ->(type, name) { Promring.public_send(type, name, docstring: "d", labels: %i[a b]) }
+      #{MAKE}
+    RUBY
+    "classes" => [<<~RUBY, 20_000],
+      $LOAD_PATH.unshift(CLIENT_RUBY)
+      require "promring/prometheus"
+      make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
+      #{MAKE}
+    RUBY
+    "store" => [<<~RUBY, 2_000],
+      $LOAD_PATH.unshift(CLIENT_RUBY)
+      require "prometheus/client"
+      require "promring"
+      Prometheus::Client.config.data_store = Promring::DataStore.new
+      make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
       #{MAKE}
     RUBY
     "memory" => [<<~RUBY, 2_000],
@@ -109,7 +136,7 @@ class Way
   end
 
   def initialize(way, directory, port)
-    env = { "PROMRING_SEGMENT" => "#{directory}/segment", "PROMRING_LISTEN" => "off", "BENCH_DIRECTORY" => directory,
+    env = { "PROMRING_SEGMENT" => "#{directory}/#{way}", "PROMRING_LISTEN" => "off", "BENCH_DIRECTORY" => directory,
             "STATSD_ENV" => "production", "STATSD_ADDR" => ("127.0.0.1:#{port}" if way == "udp") }
     @pipe = IO.popen([env, RbConfig.ruby, __FILE__, way], "r+")
   end
@@ -123,7 +150,7 @@ end
 # The columns: ours, and those it is compared with.
 class Table
   def initialize(directory, port)
-    ways = ["promring", *(%w[memory files] if CLIENT_RUBY), *("udp" if STATSD)]
+    ways = ["promring", *(%w[classes store memory files] if CLIENT_RUBY), *("udp" if STATSD)]
     @ways = ways.to_h { |way| [way, Way.new(way, directory, port)] }
     @missed = 0
   end
@@ -133,6 +160,7 @@ class Table
     floors
     puts
     METRICS.each { |what, row| compare(what, *row) }
+    ADOPTED.slice(*@ways.keys).each { |way, rows| rows.each { |what, row| compare(what, *row, way: way) } }
     CALLS.each { |what, statement| compare(what, statement, statement, { "udp" => 15 }) }
     puts "PROMRING_CLIENT_RUBY is not set: no comparison with prometheus-client" unless CLIENT_RUBY
     puts "PROMRING_STATSD_INSTRUMENT is not set: no comparison with statsd-instrument" unless STATSD
@@ -153,15 +181,15 @@ class Table
     end
   end
 
-  def compare(what, ours, theirs, gates)
+  def compare(what, ours, theirs, gates, way: "promring")
     gates = gates.slice(*@ways.keys)
     rounds = Array.new(ROUNDS) do
-      [@ways["promring"].time(ours), *gates.keys.map { |way| @ways[way].time(theirs) }]
+      [@ways[way].time(ours), *gates.keys.map { |way| @ways[way].time(theirs) }]
     end
     row = format("%-38s %6.1f %8d", what, median(rounds.map { |round| round[0][0] }), rounds.last[0][1])
-    gates.each_with_index do |(way, gate), index|
+    gates.each_with_index do |(peers, gate), index|
       peer = median(rounds.map { |round| round[index + 1][0] })
-      row << format("   %s %.0f: %s", way, peer, verdict(median(rounds.map { |round| round[0][0] / round[index + 1][0] }), gate))
+      row << format("   %s %.0f: %s", peers, peer, verdict(median(rounds.map { |round| round[0][0] / round[index + 1][0] }), gate))
     end
     puts row
   end

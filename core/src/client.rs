@@ -113,6 +113,13 @@ pub fn set_log(sink: fn(&str)) {
     *lock(&LOG) = Some(sink);
 }
 
+/// In a process of our own, forked off the app's, there is no app to take notices.
+pub(crate) fn log_to_stderr() {
+    if let Ok(mut sink) = LOG.try_lock() {
+        *sink = None;
+    }
+}
+
 /// Says one line where notices go.
 pub fn log(line: &str) {
     let sink = *lock(&LOG);
@@ -656,6 +663,11 @@ fn configured(spec: &FamilySpec) -> Cow<'_, FamilySpec> {
         }
         None => Cow::Borrowed(spec),
     }
+}
+
+/// How a name is registered by any process of the app.
+pub fn registered(name: &str) -> Option<FamilySpec> {
+    registry::family_named(segment(), name)
 }
 
 /// Every family that any process of the app has registered.

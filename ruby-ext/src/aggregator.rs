@@ -5,6 +5,8 @@
 //! copy locks that nobody in the child unlocks. A scrape is done in milliseconds and waits for a busy drain lock
 //! no longer than 100 of them.
 
+use std::sync::{Mutex, PoisonError};
+
 use magnus::{function, Error, Object, RHash, RModule, Ruby};
 use promring::aggregator::{self, Page, Start};
 use promring::config::Config;
@@ -53,6 +55,31 @@ fn log(line: String) {
     client::log(&line);
 }
 
+/// Lines that wait for the app's logger, each with the process that said it: a fork copies them.
+static KEPT: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
+/// More lines than this are not kept.
+const MOST_LINES: usize = 100;
+
+/// From now on lines are kept until `kept_log` asks for them: a logger is Ruby code, and lines are said where no
+/// Ruby code may run.
+fn keep_log() {
+    client::set_log(|line| {
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MOST_LINES {
+            kept.push((std::process::id(), line.to_string()));
+        }
+    });
+}
+
+fn kept_log() -> Vec<String> {
+    let kept = std::mem::take(&mut *KEPT.lock().unwrap_or_else(PoisonError::into_inner));
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    let me = std::process::id();
+    kept.into_iter().filter(|(said_by, _)| *said_by == me).map(|(_, line)| line).collect()
+}
+
 fn command_line(arguments: Vec<String>) -> i32 {
     cli::main(&arguments)
 }
@@ -67,6 +94,8 @@ pub fn init(native: RModule) -> Result<(), Error> {
     native.define_singleton_method("tick", function!(client::tick, 0))?;
     native.define_singleton_method("segment_path", function!(segment_path, 0))?;
     native.define_singleton_method("log", function!(log, 1))?;
+    native.define_singleton_method("keep_log", function!(keep_log, 0))?;
+    native.define_singleton_method("kept_log", function!(kept_log, 0))?;
     native.define_singleton_method("command_line", function!(command_line, 1))?;
     Ok(())
 }

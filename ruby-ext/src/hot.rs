@@ -19,7 +19,7 @@ use magnus::rb_sys::AsRawValue;
 use magnus::{RClass, Value};
 use promring::client::Series;
 use rb_sys::special_consts::{Qfalse, Qtrue};
-use rb_sys::{rb_float_value, rb_hash_foreach, rb_sym2id, rb_sym2str};
+use rb_sys::{rb_float_new, rb_float_value, rb_hash_foreach, rb_sym2id, rb_sym2str};
 use rb_sys::{ruby_value_type as Type, ENCODING_GET, FIX2LONG, FIXNUM_P, FLONUM_P, ID, NIL_P};
 use rb_sys::{RARRAY_AREF, RARRAY_LEN, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P};
 use rb_sys::{RSTRING_LEN, RSTRING_PTR, RTYPEDDATA_GET_DATA, SPECIAL_CONST_P, VALUE};
@@ -159,6 +159,39 @@ extern "C" fn add(this: VALUE, amount: VALUE, labels: VALUE) -> VALUE {
     })
 }
 
+/// As a data store counts: answers with this process's value, a Float.
+extern "C" fn count_here(this: VALUE, by: VALUE, labels: VALUE) -> VALUE {
+    let mut value = f64::NAN;
+    let done = answer(|| {
+        let by = number(by).filter(|by| by.is_finite())?;
+        let series = series_of(this, labels)?;
+        // SAFETY: called by methods of `Promring::Native::Metric` alone.
+        value = unsafe { wrapped::<Metric>(this) }.count(series, by);
+        Some(())
+    });
+    if done == Qfalse as VALUE {
+        return done;
+    }
+    // SAFETY: any f64 is a Float. Where it is no immediate an object is allocated; should memory be out, the
+    // longjmp crosses this frame alone, which holds nothing to drop.
+    unsafe { rb_float_new(value) }
+}
+
+/// As a data store observes: the sum's increment stands for the whole observation.
+extern "C" fn observe_sum(this: VALUE, value: VALUE, labels: VALUE) -> VALUE {
+    answer(|| {
+        let value = number(value)?;
+        // SAFETY: called by methods of `Promring::Native::Metric` alone.
+        let metric: &Metric = unsafe { wrapped(this) };
+        let mut values = LabelValues::new(metric);
+        values.skipped = metric.part_id();
+        // SAFETY: `labels` is an argument of the method, a valid object.
+        let is_hash = unsafe { RB_TYPE_P(labels, Type::RUBY_T_HASH) };
+        is_hash.then(|| values.find(labels))??.observe(value);
+        Some(())
+    })
+}
+
 /// The series that a Hash of labels names, together with what was given beforehand.
 #[inline(always)]
 fn series_of(this: VALUE, labels: VALUE) -> Option<&'static Series> {
@@ -179,6 +212,8 @@ struct LabelValues<'a> {
     given: u32,
     /// How many pairs of the Hash have been taken: most callers write labels in the order of their declaration.
     n_taken: usize,
+    /// The label by which a data store tells the parts of an observation, 0 for none.
+    skipped: ID,
     digits: Digits,
 }
 
@@ -190,6 +225,7 @@ impl<'a> LabelValues<'a> {
             values: [b""; MOST_LABELS],
             given: 0,
             n_taken: 0,
+            skipped: 0,
             digits: Digits::new(),
         }
     }
@@ -222,6 +258,9 @@ impl<'a> LabelValues<'a> {
         // SAFETY: what a Hash holds are valid objects; an id is asked for of Symbols only, and one that is not
         // interned yet gets its id, which does not raise.
         let id: ID = unsafe { RB_SYMBOL_P(key).then(|| rb_sym2id(key))? };
+        if id == self.skipped {
+            return Some(());
+        }
         let position = self.metric.position(id, self.n_taken)?;
         *self.values.get_mut(position)? = self.digits.text_of(value)?;
         self.given |= 1 << position;
@@ -479,8 +518,14 @@ type Call3 = extern "C" fn(VALUE, VALUE, VALUE, VALUE) -> VALUE;
 /// Defines the hot methods of `Promring::Native::Metric`.
 pub fn define_metric_calls(class: RClass) {
     find_walk();
-    let calls: [(&CStr, Call2); 4] =
-        [(c"increment", increment), (c"observe", observe), (c"set", set), (c"add", add)];
+    let calls: [(&CStr, Call2); 6] = [
+        (c"increment", increment),
+        (c"observe", observe),
+        (c"set", set),
+        (c"add", add),
+        (c"count", count_here),
+        (c"observe_sum", observe_sum),
+    ];
     for (name, call) in calls {
         define(class, name, call as *const c_void, 2);
     }

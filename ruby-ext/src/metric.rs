@@ -1,7 +1,8 @@
 //! A metric family with some, all or none of its label values given beforehand.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use hashbrown::HashMap;
 use magnus::rb_sys::AsRawId;
 use magnus::value::Id;
 use magnus::{function, method, Class, Error, Module, Object, RArray, RModule, Ruby, Symbol};
@@ -21,17 +22,30 @@ pub struct Metric {
     family: Option<&'static Family>,
     label_ids: Box<[ID]>,
     preset: Box<[Option<Box<str>>]>,
+    /// `le` or `quantile`, which no label of the family is called.
+    part: ID,
     /// The series, once every label value is given.
     fixed: Cell<Option<&'static Series>>,
+    /// What this process, or its parent before the fork, has added to a series through a data store, by address:
+    /// the store's contract wants an answer at each increment, and to ask the segment would be a drain.
+    added: RefCell<HashMap<usize, f64>>,
 }
 
 impl Metric {
     fn new(
         family: Option<&'static Family>,
         label_ids: Box<[ID]>,
+        part: ID,
         preset: Vec<Option<Box<str>>>,
     ) -> Metric {
-        Metric { family, label_ids, preset: preset.into(), fixed: Cell::new(None) }
+        Metric {
+            family,
+            label_ids,
+            part,
+            preset: preset.into(),
+            fixed: Cell::new(None),
+            added: RefCell::new(HashMap::new()),
+        }
     }
 
     /// Registers a family, or finds the one that agrees with it.
@@ -77,13 +91,15 @@ impl Metric {
         };
         // An id made of a symbol is never collected, nor the symbol any more.
         let label_ids = symbols.iter().map(|label| Id::from(*label).as_raw()).collect();
-        Ok(Metric::new(family, label_ids, vec![None; symbols.len()]))
+        let part = if metric_type == MetricType::Summary { "quantile" } else { "le" };
+        let part = ruby.intern(part).as_raw();
+        Ok(Metric::new(family, label_ids, part, vec![None; symbols.len()]))
     }
 
     /// The same family with these label values given, nil where one is not.
     fn with(&self, values: Vec<Option<String>>) -> Metric {
         let preset = values.into_iter().map(|value| value.map(String::into_boxed_str)).collect();
-        Metric::new(self.family, self.label_ids.clone(), preset)
+        Metric::new(self.family, self.label_ids.clone(), self.part, preset)
     }
 
     /// The label's place among the label values.
@@ -92,6 +108,11 @@ impl Metric {
             return Some(likely);
         }
         self.label_ids.iter().position(|id| *id == label)
+    }
+
+    /// The label by which prometheus-client tells the parts of an observation in a data store.
+    pub fn part_id(&self) -> ID {
+        self.part
     }
 
     /// How many labels the family has.
@@ -123,6 +144,25 @@ impl Metric {
     #[inline]
     pub fn series(&self, values: &[&str]) -> Option<&'static Series> {
         self.family?.series(values).ok()
+    }
+
+    /// Counts for a data store, and answers with this process's value: of a gauge its own, else what it has added.
+    #[inline]
+    pub fn count(&self, series: &'static Series, amount: f64) -> f64 {
+        if series.family().spec().metric_type == MetricType::Gauge {
+            series.add(amount);
+            return series.get_local();
+        }
+        let mut added = self.added.borrow_mut(); // nobody else: nothing of Ruby runs meanwhile
+        let sum = added.entry(std::ptr::from_ref(series) as usize).or_insert(0.0);
+        if series.inc(amount) {
+            *sum += amount;
+        }
+        *sum
+    }
+
+    fn count_to(&self, values: Vec<String>, amount: f64) -> f64 {
+        self.series(&as_strs(&values)).map_or(0.0, |series| self.count(series, amount))
     }
 
     fn touch(&self, values: Vec<String>) {
@@ -174,8 +214,8 @@ fn metric_type_of(word: &str) -> Option<MetricType> {
 
 /// How a name is registered already: `[type, label names]`, or nil.
 fn registered(name: String) -> Option<(&'static str, Vec<String>)> {
-    let family = client::families().into_iter().find(|family| family.spec().name == name)?;
-    Some((family.spec().metric_type.as_str(), family.spec().label_names.clone()))
+    let spec = client::registered(&name)?;
+    Some((spec.metric_type.as_str(), spec.label_names))
 }
 
 /// Defines `Promring::Native::Metric`.
@@ -187,6 +227,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("with", method!(Metric::with, 1))?;
     class.define_method("touch", method!(Metric::touch, 1))?;
     class.define_method("add_to", method!(Metric::add, 2))?;
+    class.define_method("count_to", method!(Metric::count_to, 2))?;
     class.define_method("set_to", method!(Metric::set, 2))?;
     class.define_method("get", method!(Metric::get, 1))?;
     class.define_method("collect", method!(Metric::collect, 0))?;

@@ -9,12 +9,14 @@ rescue LoadError
   require "promring/promring_native"
 end
 require "promring/metrics"
+require "promring/railtie" if defined?(Rails::Railtie)
 
 # @example
 #   orders = Promring.counter(:orders_total, docstring: "Orders taken.", labels: [:kind])
 #   orders.increment(labels: { kind: "book" })
 #   puts Promring.expose
 module Promring
+  autoload :DataStore, "promring/data_store"
   autoload :Rack, "promring/rack"
 
   class << self
@@ -87,6 +89,22 @@ module Promring
     # @return [nil]
     def stop_aggregator
       Native.stop_aggregator
+    end
+
+    # Where notices go, instead of stderr: at once where Ruby code may run, else with the next request or at the
+    # process's end. The Railtie sets it to Rails' logger.
+    # @param logger [#warn, nil] nil for stderr again, as far as lines are kept already
+    # @return [void]
+    def logger=(logger)
+      at_exit { pass_on_log } unless defined?(@logger)
+      @logger = logger
+      Native.keep_log
+      pass_on_log
+    end
+
+    # @api private
+    def pass_on_log
+      Native.kept_log.each { |line| @logger ? @logger.warn("promring: #{line}") : Kernel.warn("promring: #{line}") }
     end
 
     # The page: what all processes of the app have counted, in any of them.

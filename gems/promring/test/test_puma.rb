@@ -3,8 +3,12 @@
 # A real Puma: single and cluster, preloaded or not, through kills and restarts.
 
 require "support/harness"
+require "promring/servers"
 
 class TestPuma < Minitest::Test
+  # Another version's bin/puma may be named, with its lib folder in RUBYLIB: see ci/test.d/pumas.
+  PUMA = ENV.fetch("TEST_PUMA", "puma")
+
   APP = <<~'RUBY'
     # An app that counts its requests.
     require "promring"
@@ -21,7 +25,7 @@ class TestPuma < Minitest::Test
       plugin :promring
       #{settings}
     RUBY
-    Harness::Server.run({ "config.ru" => APP, "puma.rb" => config }, "puma", "-C", "puma.rb", &block)
+    Harness::Server.run({ "config.ru" => APP, "puma.rb" => config }, PUMA, "-C", "puma.rb", &block)
   end
 
   # Both pages show every hit.
@@ -84,6 +88,46 @@ class TestPuma < Minitest::Test
       end
       assert_operator requests, :<, 250, "noticed by a request, not when a ring fills"
       assert_hits 10, server
+    end
+  end
+
+  def test_the_gauges_of_a_cluster
+    puma("workers 2\nthreads 1, 3\nworker_check_interval 1") do |server|
+      server.hit(10, "/hit")
+      shown = Harness.wait_until("what both workers have reported") do
+        page = server.page
+        page if Harness.sum(page, "puma_requests_total") >= 10 && page.scan(/^puma_running\{/).size == 2
+      end
+      assert_equal [2, 2, 0, 6], %w[workers booted_workers old_workers max_threads].map { |name| Harness.sum(shown, "puma_#{name}") }
+      assert_includes shown, %(puma_backlog{worker="0"} 0\n)
+      assert_equal 0, Harness.sum(shown, "puma_worker_restarts_total")
+      before = Harness.sum(shown, "puma_requests_total")
+      Process.kill(:KILL, server.workers.first)
+      Harness.wait_until("a restart") { Harness.sum(server.page, "puma_worker_restarts_total") == 1 }
+      server.hit(5, "/hit")
+      Harness.wait_until("its requests") { Harness.sum(server.page, "puma_requests_total") >= before + 5 }
+    end
+  end
+
+  def test_requests_are_counted_by_what_has_come_since
+    puma = Promring::Servers::Puma.new
+    reports = [[11, 5], [11, 8], [12, 3], [12, 3]].map do |pid, requests|
+      status = { backlog: 1, running: 2, pool_capacity: 3, max_threads: 4, requests_count: requests }
+      { workers: 1, booted_workers: 1, old_workers: 0, worker_status: [{ index: 7, pid: pid, last_status: status }] }
+    end
+    reports.each { |report| puma.update(report) }
+    page = Promring.expose
+    assert_equal [11, 1, 1], %w[requests_total worker_restarts_total backlog].map { |name| Harness.sum(page, "puma_#{name}", 'worker="7"') }
+    puma.update(reports.last.merge(workers: 0, worker_status: []))
+    refute_includes Promring.expose, 'puma_backlog{worker="7"}'
+  end
+
+  def test_the_gauges_of_a_single_puma
+    puma("threads 2, 4") do |server|
+      server.hit(10, "/hit")
+      page = Harness.wait_until("a report") { (now = Harness.fetch(server.port, "/metrics")) && Harness.sum(now, "puma_requests_total") >= 10 && now }
+      assert_equal [4, 0], %w[max_threads backlog].map { |name| Harness.sum(page, "puma_#{name}", 'worker="0"') }
+      assert_operator Harness.sum(page, "puma_running"), :>=, 2
     end
   end
 

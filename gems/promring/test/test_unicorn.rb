@@ -12,13 +12,13 @@ class TestUnicorn < Minitest::Test
     run ->(env) { StatsD.increment("hits") if env["PATH_INFO"] == "/hit"; [200, {}, [Process.pid.to_s]] }
   RUBY
 
-  def unicorn(settings, &block)
+  def unicorn(settings, pid: 'pid "unicorn.pid"', &block)
     config = <<~RUBY
       # Unicorn for a test.
       require "promring/unicorn"
       listen "127.0.0.1:\#{ENV.fetch('PORT')}"
       worker_processes 2
-      pid "unicorn.pid"
+      #{pid}
       #{settings}
     RUBY
     Harness::Server.run({ "config.ru" => APP, "unicorn.rb" => config }, "unicorn", "-c", "unicorn.rb", "config.ru", &block)
@@ -49,6 +49,28 @@ class TestUnicorn < Minitest::Test
       Harness.wait_until("the new master's aggregator") { server.page && server.aggregator }
       refute_equal first, server.aggregator
       assert_hits 30, server
+    end
+  end
+
+  def test_workers_that_start_by_exec
+    unicorn("preload_app false\nworker_exec true", pid: nil) do |server| # Unicorn cannot have a pid file with it
+      server.hit(10, "/hit")
+      assert_hits 10, server
+      assert_equal [], server.workers.map { |worker| server.aggregator(worker) }.compact, "one aggregator, the master's"
+      assert_equal 2, Harness.sum(server.page, "unicorn_workers")
+    end
+  end
+
+  def test_the_gauges_of_workers_and_listeners
+    unicorn("preload_app true") do |server|
+      server.hit(3, "/hit")
+      page = Harness.fetch(server.port, "/metrics")
+      assert_equal 2, Harness.sum(page, "unicorn_workers")
+      assert_includes page, %(unicorn_backlog{listener="127.0.0.1:#{server.port}"} 0\n)
+      assert_operator Harness.sum(page, "unicorn_active_connections"), :>=, 1, "that of the scrape itself"
+      Process.kill(:KILL, server.workers.first)
+      Harness.wait_until("its end to be counted") { Harness.sum(server.page, "unicorn_worker_exits_total") == 1 }
+      Harness.wait_until("another worker") { Harness.sum(server.page, "unicorn_workers") == 2 }
     end
   end
 

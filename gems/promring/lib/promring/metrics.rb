@@ -6,37 +6,11 @@
 # value that needs converting. Only then the Ruby here converts, validates and raises. Where labels are not given, they
 # are nil and not an empty Hash: a literal as the default costs a call nothing.
 module Promring
-  # What the four kinds have in common.
-  class Metric
-    NAME = /\A[a-zA-Z_:][a-zA-Z0-9_:]*\z/.freeze
+  # What is called on any metric. The calls stand in modules, as prometheus-client's own classes take them, too: see
+  # promring/prometheus. They need `@native`, `@labels` and `@preset_labels`.
+  module MetricCalls
     LABEL_NAME = /\A[a-zA-Z_][a-zA-Z0-9_]*\z/.freeze
-    RESERVED_LABELS = [:pid].freeze
-    private_constant :NAME, :LABEL_NAME, :RESERVED_LABELS
-
-    # @return [Symbol]
-    attr_reader :name
-    # @return [String]
-    attr_reader :docstring
-    # @return [Array<Symbol>]
-    attr_reader :labels
-    # @return [Hash{Symbol => String}]
-    attr_reader :preset_labels
-
-    # @see Promring.counter
-    def initialize(name, docstring:, labels: [], preset_labels: {}, store_settings: {})
-      validate_name(name)
-      raise ArgumentError, "docstring must be given" unless docstring.respond_to?(:empty?) && !docstring.empty?
-
-      validate_label_names(labels)
-      validate_label_names(preset_labels)
-      @name = name
-      @docstring = docstring
-      @labels = labels.map(&:itself).freeze
-      @native = Native::Metric.new(type.to_s, name.to_s, Metric.text(docstring), @labels, bounds,
-                                   aggregation_mode(store_settings))
-      preset(preset_labels)
-      show if labels.empty?
-    end
+    private_constant :LABEL_NAME
 
     # The same metric with some or all label values given beforehand. With all of them given, a call neither looks
     # the labels up nor allocates an object.
@@ -84,18 +58,6 @@ module Promring
       @native.clear
     end
 
-    # Any object as text that Prometheus can carry.
-    # @api private
-    def self.text(object)
-      text = object.to_s
-      if text.encoding == Encoding::BINARY
-        text = text.dup.force_encoding(Encoding::UTF_8)
-      elsif text.encoding != Encoding::UTF_8
-        text = text.encode(Encoding::UTF_8, invalid: :replace, undef: :replace)
-      end
-      text.scrub
-    end
-
     protected
 
     # Only for a copy that nobody has seen yet.
@@ -107,22 +69,6 @@ module Promring
     end
 
     private
-
-    # Finite upper bounds, of a histogram.
-    def bounds
-      []
-    end
-
-    # How the processes' values combine, as the core calls it. What is summed has nothing to choose.
-    def aggregation_mode(store_settings)
-      Aggregation.validate(store_settings, allowed: [:sum])
-      "all"
-    end
-
-    # A label-less metric is exposed from the start.
-    def show
-      init_label_set(nil)
-    end
 
     # What the core answered, as prometheus-client has it; nil stands for nothing yet.
     def present(number)
@@ -145,11 +91,6 @@ module Promring
       nil
     end
 
-    def validate_name(name)
-      raise ArgumentError, "metric name must be a symbol" unless name.is_a?(Symbol)
-      raise ArgumentError, "metric name must match #{NAME.source}" unless NAME.match?(name.to_s)
-    end
-
     def validate_label_names(labels)
       raise InvalidLabelSetError, "#{labels} is not a valid label set" unless labels.respond_to?(:all?)
 
@@ -160,39 +101,10 @@ module Promring
         raise ReservedLabelError, "#{label} is reserved" if reserved_labels.include?(label)
       end
     end
-
-    def reserved_labels
-      RESERVED_LABELS
-    end
   end
 
-  # How gauges combine: what prometheus-client and its Python sister call it, and what the core does.
-  # @api private
-  module Aggregation
-    MODES = {
-      all: "all", sum: "sum", max: "max", min: "min", most_recent: "mostrecent", mostrecent: "mostrecent",
-      liveall: "liveall", livesum: "livesum", livemax: "livemax", livemin: "livemin",
-      livemostrecent: "livemostrecent", shared: "shared"
-    }.freeze
-
-    def self.validate(settings, allowed: MODES.keys)
-      unknown = settings.keys - [:aggregation]
-      raise InvalidStoreSettingsError, "unknown settings: #{unknown.join(', ')}" unless unknown.empty?
-
-      chosen = settings.fetch(:aggregation, allowed.first)
-      return chosen if allowed.include?(chosen)
-
-      raise InvalidStoreSettingsError, "aggregation is #{chosen.inspect}; it can be #{allowed.join(', ')}"
-    end
-  end
-
-  # Only ever grows.
-  class Counter < Metric
-    # @return [Symbol]
-    def type
-      :counter
-    end
-
+  # What is called on counters.
+  module CounterCalls
     # @param by [Numeric] not negative
     # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
@@ -205,19 +117,8 @@ module Promring
     end
   end
 
-  # Goes up and down. Each process has its own value; see {Promring.gauge} for how they combine.
-  class Gauge < Metric
-    # @see Promring.gauge
-    def initialize(name, docstring:, labels: [], preset_labels: {}, store_settings: {}, aggregation: nil)
-      settings = aggregation ? store_settings.merge(aggregation: aggregation) : store_settings
-      super(name, docstring: docstring, labels: labels, preset_labels: preset_labels, store_settings: settings)
-    end
-
-    # @return [Symbol]
-    def type
-      :gauge
-    end
-
+  # What is called on gauges.
+  module GaugeCalls
     # @param value [Numeric]
     # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
@@ -232,7 +133,7 @@ module Promring
     # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
     def set_to_current_time(labels: nil)
-      set(Process.clock_gettime(Process::CLOCK_REALTIME), labels: labels)
+      set(Time.now.to_f, labels: labels)
     end
 
     # @param by [Numeric]
@@ -260,6 +161,243 @@ module Promring
 
     private
 
+    def refuse_relative
+      raise InvalidStoreSettingsError,
+            "a gauge that shows the most recent value can only be set: nobody knows what an increment adds to"
+    end
+  end
+
+  # What is called on histograms.
+  module HistogramCalls
+    # @param value [Numeric]
+    # @param labels [Hash{Symbol => Object}, nil]
+    # @return [nil]
+    def observe(value, labels: nil)
+      return if @native.observe(value, labels)
+
+      add_slowly(value, labels)
+    end
+
+    private
+
+    # Cumulative counts by upper bound, and the sum.
+    def present(numbers)
+      keys = @buckets.map(&:to_s)
+      keys.pop if @buckets.last == Float::INFINITY
+      *counts, sum = numbers || Array.new(keys.size + 2, 0.0)
+      total = 0.0
+      (keys << "+Inf").zip(counts.map { |count| total += count }).to_h.merge("sum" => sum)
+    end
+  end
+
+  # What is called on summaries.
+  module SummaryCalls
+    # @param value [Numeric]
+    # @param labels [Hash{Symbol => Object}, nil]
+    # @return [nil]
+    def observe(value, labels: nil)
+      return if @native.observe(value, labels)
+
+      add_slowly(value, labels)
+    end
+
+    private
+
+    def present(numbers)
+      count, sum = numbers || [0.0, 0.0]
+      { "count" => count, "sum" => sum }
+    end
+  end
+
+  # What the four kinds have in common.
+  class Metric
+    include MetricCalls
+
+    NAME = /\A[a-zA-Z_:][a-zA-Z0-9_:]*\z/.freeze
+    RESERVED_LABELS = [:pid].freeze
+    private_constant :NAME, :RESERVED_LABELS
+
+    # @return [Symbol]
+    attr_reader :name
+    # @return [String]
+    attr_reader :docstring
+    # @return [Array<Symbol>]
+    attr_reader :labels
+    # @return [Hash{Symbol => String}]
+    attr_reader :preset_labels
+
+    # @see Promring.counter
+    def initialize(name, docstring:, labels: [], preset_labels: {}, store_settings: {})
+      validate_name(name)
+      raise ArgumentError, "docstring must be given" unless docstring.respond_to?(:empty?) && !docstring.empty?
+
+      validate_label_names(labels)
+      validate_label_names(preset_labels)
+      @name = name
+      @docstring = docstring
+      @labels = labels.map(&:itself).freeze
+      @native = native(store_settings)
+      preset(preset_labels)
+      show if labels.empty?
+    end
+
+    # Any object as text that Prometheus can carry.
+    # @api private
+    def self.text(object)
+      text = object.to_s
+      if text.encoding == Encoding::BINARY
+        text = text.dup.force_encoding(Encoding::UTF_8)
+      elsif text.encoding != Encoding::UTF_8
+        text = text.encode(Encoding::UTF_8, invalid: :replace, undef: :replace)
+      end
+      text.scrub
+    end
+
+    private
+
+    def native(store_settings)
+      register(@labels, aggregation_mode(store_settings))
+    end
+
+    def register(label_names, mode)
+      refuse_ractor unless Ractor.current == Ractor.main
+      Native::Metric.new(type.to_s, @name.to_s, Metric.text(@docstring), label_names, bounds, mode)
+    end
+
+    def refuse_ractor
+      raise Ractor::UnsafeError, "metrics are made and counted in the main Ractor: let others send it what to count"
+    end
+
+    # Finite upper bounds, of a histogram.
+    def bounds
+      []
+    end
+
+    # How the processes' values combine, as the core calls it. What is summed has nothing to choose.
+    def aggregation_mode(store_settings)
+      Aggregation.validate(store_settings, allowed: [:sum])
+      "all"
+    end
+
+    # A label-less metric is exposed from the start.
+    def show
+      init_label_set(nil)
+    end
+
+    def validate_name(name)
+      raise ArgumentError, "metric name must be a symbol" unless name.is_a?(Symbol)
+      raise ArgumentError, "metric name must match #{NAME.source}" unless NAME.match?(name.to_s)
+    end
+
+    def reserved_labels
+      RESERVED_LABELS
+    end
+  end
+
+  # How gauges combine: what prometheus-client and its Python sister call it, and what the core does.
+  # @api private
+  module Aggregation
+    MODES = {
+      all: "all", sum: "sum", max: "max", min: "min", most_recent: "mostrecent", mostrecent: "mostrecent",
+      liveall: "liveall", livesum: "livesum", livemax: "livemax", livemin: "livemin",
+      livemostrecent: "livemostrecent", shared: "shared"
+    }.freeze
+
+    def self.validate(settings, allowed: MODES.keys)
+      unknown = settings.keys - [:aggregation]
+      raise InvalidStoreSettingsError, "unknown settings: #{unknown.join(', ')}" unless unknown.empty?
+
+      chosen = settings.fetch(:aggregation, allowed.first)
+      return chosen if allowed.include?(chosen)
+
+      raise InvalidStoreSettingsError, "aggregation is #{chosen.inspect}; it can be #{allowed.join(', ')}"
+    end
+  end
+
+  # Stands in for the native metric where the process is one label, `pid`, more than the metric has.
+  # @api private
+  class PerProcess
+    def initialize(native, n_labels)
+      @native = native
+      @n_labels = n_labels
+    end
+
+    # Labels given beforehand are in what the slow calls pass.
+    def with(_values)
+      self
+    end
+
+    def increment(_by, _labels)
+      false
+    end
+
+    def add_to(values, amount)
+      @native.add_to(of_this_process(values), amount)
+    end
+
+    def touch(values)
+      @native.touch(of_this_process(values))
+    end
+
+    def get(values)
+      @native.get(of_this_process(values))
+    end
+
+    def remove(values)
+      @native.remove(of_this_process(values))
+    end
+
+    def clear
+      @native.clear
+    end
+
+    def collect
+      @native.collect.map { |values, _, number| [values&.first(@n_labels), values&.last, number] }
+    end
+
+    private
+
+    def of_this_process(values)
+      values + [Process.pid.to_s]
+    end
+  end
+
+  # Only ever grows.
+  class Counter < Metric
+    include CounterCalls
+
+    # @return [Symbol]
+    def type
+      :counter
+    end
+
+    private
+
+    # The processes' sum; with `:all`, a sample for each of them.
+    def native(store_settings)
+      return super unless Aggregation.validate(store_settings, allowed: %i[sum all]) == :all
+
+      PerProcess.new(register(@labels + [:pid], "all"), @labels.size)
+    end
+  end
+
+  # Goes up and down. Each process has its own value; see {Promring.gauge} for how they combine.
+  class Gauge < Metric
+    include GaugeCalls
+
+    # @see Promring.gauge
+    def initialize(name, docstring:, labels: [], preset_labels: {}, store_settings: {}, aggregation: nil)
+      settings = aggregation ? store_settings.merge(aggregation: aggregation) : store_settings
+      super(name, docstring: docstring, labels: labels, preset_labels: preset_labels, store_settings: settings)
+    end
+
+    # @return [Symbol]
+    def type
+      :gauge
+    end
+
+    private
+
     def aggregation_mode(store_settings)
       mode = Aggregation::MODES[Aggregation.validate(store_settings)]
       @latest_only = mode.end_with?("mostrecent")
@@ -270,15 +408,12 @@ module Promring
     def show
       @native.touch([])
     end
-
-    def refuse_relative
-      raise InvalidStoreSettingsError,
-            "a gauge that shows the most recent value can only be set: nobody knows what an increment adds to"
-    end
   end
 
   # Counts observations in buckets, and sums them up.
   class Histogram < Metric
+    include HistogramCalls
+
     # As in the other client libraries: for the response times of a network service, in seconds.
     DEFAULT_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10].freeze
 
@@ -308,15 +443,6 @@ module Promring
       :histogram
     end
 
-    # @param value [Numeric]
-    # @param labels [Hash{Symbol => Object}, nil]
-    # @return [nil]
-    def observe(value, labels: nil)
-      return if @native.observe(value, labels)
-
-      add_slowly(value, labels)
-    end
-
     private
 
     # The last bucket is implied, and may be given.
@@ -326,15 +452,6 @@ module Promring
       bounds
     end
 
-    # Cumulative counts by upper bound, and the sum.
-    def present(numbers)
-      keys = @buckets.map(&:to_s)
-      keys.pop if @buckets.last == Float::INFINITY
-      *counts, sum = numbers || Array.new(keys.size + 2, 0.0)
-      total = 0.0
-      (keys << "+Inf").zip(counts.map { |count| total += count }).to_h.merge("sum" => sum)
-    end
-
     def reserved_labels
       super + [:le]
     end
@@ -342,26 +459,14 @@ module Promring
 
   # Count and sum of observations.
   class Summary < Metric
+    include SummaryCalls
+
     # @return [Symbol]
     def type
       :summary
     end
 
-    # @param value [Numeric]
-    # @param labels [Hash{Symbol => Object}, nil]
-    # @return [nil]
-    def observe(value, labels: nil)
-      return if @native.observe(value, labels)
-
-      add_slowly(value, labels)
-    end
-
     private
-
-    def present(numbers)
-      count, sum = numbers || [0.0, 0.0]
-      { "count" => count, "sum" => sum }
-    end
 
     def reserved_labels
       super + [:quantile]

@@ -3,9 +3,13 @@
 # Rack: Exporter answers /metrics in any worker for all of them, Collector counts requests.
 
 require "promring"
+require "promring/servers"
 
 module Promring
   module Rack
+    # A request is counted once, by the outermost of our collectors or of prometheus-client's.
+    COLLECTED = "promring.collected"
+
     # Answers GET and HEAD of the page.
     #
     # @example as middleware
@@ -43,12 +47,17 @@ module Promring
       def answer(env)
         case env["REQUEST_METHOD"]
         when "GET", "HEAD"
-          content_type, page = Native.scrape(env["HTTP_ACCEPT"].to_s.scrub)
-          respond(200, content_type, page, env)
+          respond(200, *page(env["HTTP_ACCEPT"].to_s.scrub), env)
         else
           status, headers, body = respond(405, "text/plain", "GET or HEAD\n", env)
           [status, headers.merge("allow" => "GET, HEAD"), body]
         end
+      end
+
+      # Content type and text.
+      def page(accept)
+        Servers.report
+        Native.scrape(accept)
       end
 
       def respond(status, content_type, text, env)
@@ -61,37 +70,41 @@ module Promring
     # by code, method and path, `http_server_request_duration_seconds` by method and path,
     # `http_server_exceptions_total` by exception. Numbers and UUIDs in paths become `:id` and `:uuid`.
     #
-    # @example under the names of the gem statsd-rack-instrument: `rack_server_request_duration_seconds` by code,
-    #   method and path, `rack_server_exceptions_total` by exception; document ids in paths become `:object-id`
-    #   use Promring::Rack::Collector, statsd_names: true
+    # With `names: :statsd_rack_instrument` those of that gem: `rack_server_request_duration_seconds` by code, method and
+    # path, which counts as well, and `rack_server_exceptions_total`. ObjectIds of MongoDB become `:object-id`, too.
     class Collector
       METHODS = %w[GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT].to_h { |name| [name, name.downcase] }.freeze
-      UUID = %r{/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?=/|$)}i.freeze
-      ID = %r{/\d+(?=/|$)}.freeze
-      OBJECT_ID = %r{/\h{24}(?=/|$)}.freeze
-      private_constant :METHODS, :UUID, :ID, :OBJECT_ID
+      UUID = [%r{/\h{8}-\h{4}-\h{4}-\h{4}-\h{12}(?=/|$)}, "/:uuid"].freeze
+      ID = [%r{/\d+(?=/|$)}, "/:id"].freeze
+      OBJECT_ID = [%r{/\h{24}(?=/|$)}, "/:object-id"].freeze
+      NAMES = {
+        prometheus_client: { prefix: "http_server", duration: %i[method path], ids: [UUID, ID] },
+        statsd_rack_instrument: { prefix: "rack_server", duration: %i[code method path], ids: [UUID, ID, OBJECT_ID] }
+      }.freeze
+      private_constant :METHODS, :UUID, :ID, :OBJECT_ID, :NAMES
 
       # @param app [#call]
-      # @param metrics_prefix [String]
-      # @param statsd_names [Boolean] the names of statsd-rack-instrument instead
-      def initialize(app, metrics_prefix: nil, statsd_names: false)
+      # @param names [Symbol] `:prometheus_client` or `:statsd_rack_instrument`
+      # @param metrics_prefix [String, nil] instead of `http_server` or `rack_server`
+      # @raise [ArgumentError] for names that there are not
+      def initialize(app, metrics_prefix: nil, names: :prometheus_client)
+        named = NAMES.fetch(names) { raise ArgumentError, "names can be #{NAMES.keys.join(', ')}, not #{names.inspect}" }
+        prefix = metrics_prefix || named[:prefix]
         @app = app
-        @statsd_names = statsd_names
-        metrics_prefix ||= statsd_names ? "rack_server" : "http_server"
-        unless statsd_names # whose histogram counts the requests by code as well
-          @requests = Promring.counter(:"#{metrics_prefix}_requests_total", labels: %i[code method path],
-                                       docstring: "The total number of HTTP requests handled by the Rack application.")
-        end
-        @durations = Promring.histogram(:"#{metrics_prefix}_request_duration_seconds",
-                                        labels: statsd_names ? %i[code method path] : %i[method path],
+        @ids = named[:ids]
+        @requests = requests(prefix) unless named[:duration].include?(:code)
+        @durations = Promring.histogram(:"#{prefix}_request_duration_seconds", labels: named[:duration],
                                         docstring: "The HTTP response duration of the Rack application.")
-        @exceptions = Promring.counter(:"#{metrics_prefix}_exceptions_total", labels: [:exception],
+        @exceptions = Promring.counter(:"#{prefix}_exceptions_total", labels: [:exception],
                                        docstring: "The total number of exceptions raised by the Rack application.")
       end
 
       # @param env [Hash]
       # @return [Array(Integer, Hash, #each)]
       def call(env)
+        return @app.call(env) if env[COLLECTED]
+
+        env[COLLECTED] = true
         started = now
         response = @app.call(env)
         record(env, response.first, now - started)
@@ -100,10 +113,16 @@ module Promring
         @exceptions.increment(labels: { exception: error.class.name })
         raise
       ensure
+        Servers.report
         Native.tick # an aggregator that has died is noticed here
       end
 
       private
+
+      def requests(prefix)
+        Promring.counter(:"#{prefix}_requests_total", labels: %i[code method path],
+                         docstring: "The total number of HTTP requests handled by the Rack application.")
+      end
 
       def now
         Process.clock_gettime(Process::CLOCK_MONOTONIC)
@@ -112,7 +131,7 @@ module Promring
       def record(env, code, seconds)
         method = METHODS.fetch(env["REQUEST_METHOD"], "other")
         path = without_ids(env["SCRIPT_NAME"].to_s + env["PATH_INFO"].to_s)
-        return @durations.observe(seconds, labels: { code: code, method: method, path: path }) if @statsd_names
+        return @durations.observe(seconds, labels: { code: code, method: method, path: path }) unless @requests
 
         @requests.increment(labels: { code: code, method: method, path: path })
         @durations.observe(seconds, labels: { method: method, path: path })
@@ -123,8 +142,7 @@ module Promring
         path = Metric.text(path)
         return path unless path.match?(/\d|\h{8}/)
 
-        path = path.gsub(UUID, "/:uuid").gsub(ID, "/:id")
-        @statsd_names ? path.gsub(OBJECT_ID, "/:object-id") : path
+        @ids.reduce(path) { |known, (id, name)| known.gsub(id, name) }
       end
     end
   end
