@@ -137,7 +137,7 @@ class Way
 
   def initialize(way, directory, port)
     env = { "PROMRING_SEGMENT" => "#{directory}/#{way}", "PROMRING_LISTEN" => "off", "BENCH_DIRECTORY" => directory,
-            "STATSD_ENV" => "production", "STATSD_ADDR" => "127.0.0.1:#{port}" }
+            "STATSD_ENV" => "production", "STATSD_ADDR" => ("127.0.0.1:#{port}" if way == "udp") }
     @pipe = IO.popen([env, RbConfig.ruby, __FILE__, way], "r+")
   end
 

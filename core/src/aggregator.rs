@@ -27,7 +27,9 @@ const ROUND: Duration = Duration::from_millis(250);
 /// How often one that stands by tries for the role: between two aggregators nobody listens.
 const STANDBY: Duration = Duration::from_millis(20);
 /// An aggregator that has made no round for so long may be gone.
-const SILENCE: Duration = Duration::from_millis(750);
+const SILENCE: Duration = Duration::from_millis(600);
+/// How often a process looks whether it is. With the silence and a start, another one answers within a second.
+const LOOK: Duration = Duration::from_millis(100);
 /// Scrapes that come within this time of each other share one page.
 const PAGE_LIFE: Duration = Duration::from_millis(100);
 /// How often a taken port is tried again.
@@ -207,7 +209,7 @@ pub fn tick() {
 pub(crate) fn look_after() {
     let Some(master) = MASTER.get() else { return };
     let now = os::monotonic_ns();
-    if now.wrapping_sub(LOOKED_NS.load(Ordering::Relaxed)) < SILENCE.as_nanos() as u64 {
+    if now.wrapping_sub(LOOKED_NS.load(Ordering::Relaxed)) < LOOK.as_nanos() as u64 {
         return; // a pace, no order
     }
     LOOKED_NS.store(now, Ordering::Relaxed);

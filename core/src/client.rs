@@ -665,6 +665,11 @@ fn configured(spec: &FamilySpec) -> Cow<'_, FamilySpec> {
     }
 }
 
+/// How a name is registered by any process of the app.
+pub fn registered(name: &str) -> Option<FamilySpec> {
+    registry::family_named(segment(), name)
+}
+
 /// Every family that any process of the app has registered.
 pub fn families() -> Vec<&'static Family> {
     let segment = segment();

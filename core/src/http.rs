@@ -22,6 +22,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, AbortHandle, LocalSet};
+use tokio::time::Instant;
 
 use crate::error::Error;
 
@@ -41,7 +42,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections: 64,
+            connections: 256,
             head_bytes: 8 * 1024,
             head_time: Duration::from_secs(5),
             connection_time: Duration::from_secs(15),
@@ -182,7 +183,7 @@ async fn accept(
     loop {
         match socket.accept().await {
             Ok((stream, _)) => {
-                crowd.make_room(limits.connections);
+                crowd.make_room(limits.connections).await;
                 let seat = crowd.seat();
                 let answered = converse(stream, limits, Rc::clone(&metrics), seat.clone());
                 let crowd_of_task = Rc::clone(&crowd);
@@ -199,10 +200,20 @@ async fn accept(
     }
 }
 
+/// How long a connection has its seat for certain: who asks at once has been answered by then. A flood of
+/// others waits in the kernel's queue meanwhile.
+const GRACE: Duration = Duration::from_millis(20);
+
 /// The open connections, oldest first.
 #[derive(Default)]
 struct Crowd {
-    seats: RefCell<VecDeque<(Seat, Option<AbortHandle>)>>,
+    seats: RefCell<VecDeque<Seated>>,
+}
+
+struct Seated {
+    seat: Seat,
+    since: Instant,
+    task: Option<AbortHandle>,
 }
 
 /// One connection; true when its head has arrived.
@@ -211,31 +222,43 @@ type Seat = Rc<Cell<bool>>;
 impl Crowd {
     fn seat(&self) -> Seat {
         let seat = Rc::new(Cell::new(false));
-        self.seats.borrow_mut().push_back((Rc::clone(&seat), None));
+        let seated = Seated { seat: Rc::clone(&seat), since: Instant::now(), task: None };
+        self.seats.borrow_mut().push_back(seated);
         seat
     }
 
     /// Notes how to end the connection that was seated last.
     fn sit_down(&self, task: AbortHandle) {
-        if let Some((_, handle)) = self.seats.borrow_mut().back_mut() {
-            *handle = Some(task);
+        if let Some(seated) = self.seats.borrow_mut().back_mut() {
+            seated.task = Some(task);
         }
     }
 
     fn leave(&self, seat: &Seat) {
-        self.seats.borrow_mut().retain(|(other, _)| !Rc::ptr_eq(other, seat));
+        self.seats.borrow_mut().retain(|other| !Rc::ptr_eq(&other.seat, seat));
     }
 
-    /// Ends the oldest connection without a complete head, else the oldest of all.
-    fn make_room(&self, most: usize) {
+    /// Ends the oldest connection without a complete head, else the oldest of all, once its grace is over.
+    async fn make_room(&self, most: usize) {
+        while let Some(wait) = self.try_make_room(most) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How long to wait before there can be room; None when there is.
+    fn try_make_room(&self, most: usize) -> Option<Duration> {
         let mut seats = self.seats.borrow_mut();
         while seats.len() >= most {
-            let victim =
-                seats.iter().position(|(head_arrived, _)| !head_arrived.get()).unwrap_or(0);
-            if let Some((_, Some(task))) = seats.remove(victim) {
+            let victim = seats.iter().position(|seated| !seated.seat.get()).unwrap_or(0);
+            let left = GRACE.saturating_sub(seats[victim].since.elapsed());
+            if !left.is_zero() {
+                return Some(left);
+            }
+            if let Some(task) = seats.remove(victim).and_then(|seated| seated.task) {
                 task.abort();
             }
         }
+        None
     }
 }
 

@@ -493,6 +493,14 @@ pub(crate) fn find_or_add_family(
     }
 }
 
+/// How the family of that name is registered.
+pub(crate) fn family_named(segment: &Segment, name: &str) -> Option<FamilySpec> {
+    let chains = &segment.header().family_chains;
+    let chain = &chains[segment_hash(segment, name.as_bytes()) as usize % FAMILY_CHAINS];
+    let head = chain.load(Ordering::Acquire); // partner: the exchange in `find_or_add_family`
+    find_family(segment, head, 0, name).map(|(_, spec)| spec)
+}
+
 /// Walks a chain from `head` until `stop` (exclusive) or its end.
 fn find_family(segment: &Segment, head: u32, stop: u32, name: &str) -> Option<(u32, FamilySpec)> {
     let mut at = head;

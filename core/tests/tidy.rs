@@ -280,11 +280,13 @@ fn the_papers_name_only_files_that_exist() {
             }
         }
     }
-    let readme = read(Path::new("README.md"));
     let ours = ["core/", "ruby-ext/", "python-ext/", "gems/", "wheels/", "examples/", "ci/"];
-    for word in readme.split('`').skip(1).step_by(2).flat_map(str::split_whitespace) {
-        if ours.iter().any(|start| word.starts_with(start)) && !root.join(word).exists() {
-            errors.push(format!("README.md: names {word}"));
+    for page in ["README.md", "core/docs/promises.md"] {
+        let text = read(Path::new(page));
+        for word in text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace) {
+            if ours.iter().any(|start| word.starts_with(start)) && !root.join(word).exists() {
+                errors.push(format!("{page}: names {word}"));
+            }
         }
     }
     expect_none(&errors);

@@ -1,4 +1,4 @@
-//! Random SIGKILL and SIGSTOP of workers, drainers and the aggregator under full load, against a ledger: run by `ci/torture`.
+//! Random SIGKILL and SIGSTOP of workers, drainers, aggregator and master under full load, against a ledger: run by `ci/torture`.
 //!
 //! `torture [KILLS] [--worker COMMAND]...`: KILLS deaths (1,000 by default), then ten times as many short
 //! lives. A COMMAND is a further kind of worker, in another language: it counts in the segment that
@@ -29,6 +29,8 @@ const WORKERS: usize = 4;
 const DRAINERS: usize = 2;
 /// Words of the ledger per worker.
 const WORDS: usize = 4;
+/// The master's word of the ledger: its aggregator's pid.
+const MASTER: usize = WORKERS * WORDS;
 /// A worker's place. The number of places follows the largest crowd of living and not yet reaped dead.
 const PLACE_KIB: u64 = 20;
 /// Short lives at a time.
@@ -78,6 +80,8 @@ struct Torture {
     foreign: Vec<String>,
     workers: VecDeque<(usize, Child)>,
     drainers: VecDeque<Child>,
+    /// Starts the aggregator, and another one when that is killed.
+    master: Option<Child>,
     aggregator: i32,
     random: Random,
     kills: u64,
@@ -114,6 +118,40 @@ impl Torture {
         }));
     }
 
+    /// A master of its own, so that it can be killed; its word of the ledger names its aggregator.
+    fn start_master(&mut self) {
+        let word = self.ledger.at(MASTER);
+        word.store(0, SeqCst);
+        self.master = Some(fork(|| loop {
+            if let Ok(Start::Started { pid } | Start::AlreadyStarted { pid }) = aggregator::start()
+            {
+                word.store(u64::from(pid), SeqCst);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }));
+    }
+
+    /// SIGKILLs the master: its aggregator goes by itself. Another one takes its place.
+    fn kill_master(&mut self) {
+        self.master.take().expect("a master").kill();
+        self.kills += 1;
+        let aggregator = self.ledger.at(MASTER).load(SeqCst);
+        if aggregator != 0 {
+            forks::eventually("the end of the aggregator with its master", || {
+                has_ended(aggregator).then_some(())
+            });
+        }
+        self.start_master();
+    }
+
+    /// The aggregator of the living master, once it has one.
+    fn aggregator_of_master(&self) -> i32 {
+        forks::eventually("an aggregator", || {
+            let pid = self.ledger.at(MASTER).load(SeqCst);
+            (pid != 0).then_some(pid as i32)
+        })
+    }
+
     fn start_aggregator(&mut self) {
         match aggregator::start() {
             Ok(Start::Started { pid } | Start::AlreadyStarted { pid }) => {
@@ -123,7 +161,8 @@ impl Torture {
         }
     }
 
-    /// One blow: 5 of 8 against drainers (a quarter of them against all at once), 2 against a worker, 1 stop.
+    /// One blow: 5 of 8 against drainers (a quarter of them against all at once, few against aggregator and
+    /// master), 2 against a worker, 1 stop.
     fn strike(&mut self) {
         match self.random.below(8) {
             0..=4 => {
@@ -135,11 +174,13 @@ impl Torture {
                 while self.drainers.len() < DRAINERS {
                     self.start_drainer();
                 }
-                if self.random.below(32) == 0 {
-                    // SAFETY: our own child; no memory is touched.
-                    unsafe { libc::kill(self.aggregator, libc::SIGKILL) };
-                    self.kills += 1;
-                    self.start_aggregator();
+                match self.random.below(128) {
+                    0 => self.kill_master(),
+                    1..=4 => {
+                        send(self.aggregator_of_master(), libc::SIGKILL);
+                        self.kills += 1;
+                    }
+                    _ => {}
                 }
             }
             5 | 6 => {
@@ -155,15 +196,16 @@ impl Torture {
 
     fn stop_somebody(&mut self) {
         let pause = Duration::from_micros(self.random.below(600));
-        let somebody = if self.random.below(2) == 0 {
-            self.drainers.front()
-        } else {
-            self.workers.front().map(|(_, worker)| worker)
+        let pid_of = Child::pid;
+        let somebody = match self.random.below(8) {
+            0 => self.aggregator_of_master(),
+            1 => self.master.as_ref().map(pid_of).expect("a master"),
+            2..=4 => self.drainers.front().map(pid_of).expect("a drainer"),
+            _ => self.workers.front().map(|(_, worker)| worker.pid()).expect("a worker"),
         };
-        let somebody = somebody.expect("somebody");
-        somebody.signal(libc::SIGSTOP);
+        send(somebody, libc::SIGSTOP);
         std::thread::sleep(pause);
-        somebody.signal(libc::SIGCONT);
+        send(somebody, libc::SIGCONT);
         self.stops += 1;
     }
 
@@ -196,7 +238,7 @@ impl Torture {
     fn storm(&mut self, kills: u64) {
         (0..WORKERS).for_each(|me| self.start_worker(me));
         (0..DRAINERS).for_each(|_| self.start_drainer());
-        self.start_aggregator();
+        self.start_master();
         let mut last = 0.0;
         while self.kills < kills && self.wrong.is_empty() {
             self.strike();
@@ -216,6 +258,8 @@ impl Torture {
             self.settled += self.ledger.at(me * WORDS + 2).load(SeqCst);
         }
         self.drainers.drain(..).for_each(Child::kill);
+        self.master.take().into_iter().for_each(Child::kill);
+        self.start_aggregator();
     }
 
     /// Short lives, some of them killed: places are used again, sums stay exact, nothing grows.
@@ -281,6 +325,17 @@ impl Torture {
         println!("footprint after a tenth of the lives {early:?}, after all {late:?}");
         early.is_some_and(|early| late.grew_since(&early))
     }
+}
+
+/// Signals a process of ours, or nobody if it has ended.
+fn send(pid: i32, number: i32) {
+    // SAFETY: no memory is touched.
+    unsafe { libc::kill(pid, number) };
+}
+
+/// Gone, or a zombie that somebody else has to wait for.
+fn has_ended(pid: u64) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 /// Memory of a process that is its own, KiB.
@@ -351,13 +406,14 @@ fn main() -> ExitCode {
     client::attach();
     hits();
     sizes();
-    let ledger = Ledger::in_file(&scratch.path().join("ledger"), WORKERS * WORDS);
+    let ledger = Ledger::in_file(&scratch.path().join("ledger"), MASTER + 1);
     let mut torture = Torture {
         scratch,
         ledger,
         foreign,
         workers: VecDeque::new(),
         drainers: VecDeque::new(),
+        master: None,
         aggregator: 0,
         random: Random(1),
         kills: 0,

@@ -17,7 +17,7 @@ Gem::Specification.new do |gem|
   gem.required_ruby_version = ">= 3.1"
   gem.metadata = { "rubygems_mfa_required" => "true" }
 
-  gem.files = Dir.chdir(__dir__) { Dir["lib/**/*.rb", "exe/*", "sig/*", "ext/**/*", "LICENSE-*"].select { |path| File.file?(path) } }
+  gem.files = Dir.chdir(__dir__) { Dir["lib/**/*.rb", "exe/*", "sig/*", "ext/**/*", "README.md", "LICENSE-*"].select { |path| File.file?(path) } }
   gem.bindir = "exe"
   gem.executables = ["promring"]
   gem.extensions = ["ext/promring_native/extconf.rb"]

@@ -8,11 +8,12 @@
 //! Ruby's lock is held throughout and never released, so there is one producer per process, as the core wants it.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void, CStr};
+use std::ffi::{c_char, c_int, c_void, CStr};
 use std::mem::{transmute, MaybeUninit};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
 use std::str;
+use std::sync::OnceLock;
 
 use magnus::rb_sys::AsRawValue;
 use magnus::{RClass, Value};
@@ -85,6 +86,42 @@ unsafe fn bytes_of<'a>(value: VALUE) -> Option<&'a [u8]> {
 fn is_string(value: VALUE) -> bool {
     // SAFETY: arguments and what Hashes and Arrays hold are valid objects.
     unsafe { RB_TYPE_P(value, Type::RUBY_T_STRING) }
+}
+
+type Pair = unsafe extern "C" fn(VALUE, VALUE, VALUE) -> c_int;
+type Walk = unsafe extern "C" fn(VALUE, Option<Pair>, VALUE) -> c_int;
+
+unsafe extern "C" {
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// The way to walk a Hash that needs no guard against exceptions and changes, which costs as much as all the rest.
+/// Ruby exports it for its own extensions and does not promise it: without it we take the usual way.
+static WALK: OnceLock<Option<Walk>> = OnceLock::new();
+
+fn find_walk() {
+    // SAFETY: a null handle means every loaded library; the name ends with a zero. What it finds is Ruby's function
+    // of this name, which has had this signature since Ruby 2.6.
+    WALK.get_or_init(|| unsafe {
+        let found = dlsym(std::ptr::null_mut(), c"rb_hash_stlike_foreach".as_ptr());
+        (!found.is_null()).then(|| transmute::<*mut c_void, Walk>(found))
+    });
+}
+
+/// Calls back for each pair of a Hash, until it is told to stop.
+///
+/// # Safety
+/// `hash` is a Hash; the callback neither raises nor changes it, and knows what `argument` is.
+#[inline(always)]
+unsafe fn walk(hash: VALUE, callback: Pair, argument: VALUE) {
+    // SAFETY: as the caller promises; without changes and exceptions there is nothing to guard against, and so
+    // `rb_hash_foreach` does not raise either.
+    unsafe {
+        match WALK.get() {
+            Some(Some(walk)) => drop(walk(hash, Some(callback), argument)),
+            _ => rb_hash_foreach(hash, Some(callback), argument),
+        }
+    }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -200,8 +237,8 @@ impl<'a> LabelValues<'a> {
             return None;
         }
         // SAFETY: `labels` is a Hash; the callback gets the pointer back as it is, within this call, and neither
-        // raises nor changes the Hash, so `rb_hash_foreach` does not raise.
-        unsafe { rb_hash_foreach(labels, Some(take_label), (&raw mut self) as VALUE) };
+        // raises nor changes the Hash.
+        unsafe { walk(labels, take_label, (&raw mut self) as VALUE) };
         if self.n_taken == usize::MAX {
             return None; // a key that is no label, or a value that needs `to_s`
         }
@@ -435,7 +472,7 @@ impl Key {
         unsafe {
             if RB_TYPE_P(tags, Type::RUBY_T_HASH) {
                 self.head(b'h', 0)?;
-                rb_hash_foreach(tags, Some(take_tag), (&raw mut *self) as VALUE);
+                walk(tags, take_tag, (&raw mut *self) as VALUE);
                 return (self.len <= KEY_WORDS).then_some(());
             }
             if RB_TYPE_P(tags, Type::RUBY_T_ARRAY) {
@@ -480,6 +517,7 @@ type Call3 = extern "C" fn(VALUE, VALUE, VALUE, VALUE) -> VALUE;
 
 /// Defines the hot methods of `Promring::Native::Metric`.
 pub fn define_metric_calls(class: RClass) {
+    find_walk();
     let calls: [(&CStr, Call2); 6] = [
         (c"increment", increment),
         (c"observe", observe),

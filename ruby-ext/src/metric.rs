@@ -214,8 +214,8 @@ fn metric_type_of(word: &str) -> Option<MetricType> {
 
 /// How a name is registered already: `[type, label names]`, or nil.
 fn registered(name: String) -> Option<(&'static str, Vec<String>)> {
-    let family = client::families().into_iter().find(|family| family.spec().name == name)?;
-    Some((family.spec().metric_type.as_str(), family.spec().label_names.clone()))
+    let spec = client::registered(&name)?;
+    Some((spec.metric_type.as_str(), spec.label_names))
 }
 
 /// Defines `Promring::Native::Metric`.

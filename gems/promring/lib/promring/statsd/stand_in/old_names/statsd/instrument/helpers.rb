@@ -1,0 +1,4 @@
+# frozen_string_literal: true
+
+# `require "statsd/instrument/helpers"` of apps that used the gem: there already.
+require "promring/statsd"
