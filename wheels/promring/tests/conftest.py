@@ -194,7 +194,7 @@ class Server:
         known = self._descendants(self.pid)
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(120)
         finally:
             for pid in known:
                 try:

@@ -42,7 +42,11 @@ SERVERS = {
     "hypercorn": ("hypercorn -w 2 -b 127.0.0.1:{port} app:asgi", 2),
     "granian": ("granian --interface asgi --workers 2 --host 127.0.0.1 --port {port} app:asgi", 2),
     "granian-wsgi": ("granian --interface wsgi --workers 2 --host 127.0.0.1 --port {port} app:wsgi", 2),
-    "gunicorn-gevent": ("gunicorn -k gevent -w 2 --max-requests 10 -b 127.0.0.1:{port} app:wsgi", 4),
+    # Without promring, too, one stop in dozens waits for a worker's whole grace: it is idle in gevent's hub.
+    "gunicorn-gevent": (
+        "gunicorn -k gevent -w 2 --max-requests 10 --graceful-timeout 5 -b 127.0.0.1:{port} app:wsgi",
+        4,
+    ),
     "gunicorn-uvicorn": ("gunicorn -k uvicorn_worker.UvicornWorker -w 2 -b 127.0.0.1:{port} app:asgi", 2),
     "uwsgi": (
         f"uwsgi --master --processes 2 --max-requests 10 --die-on-term --virtualenv {sys.prefix} --need-app"
