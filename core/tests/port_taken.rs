@@ -8,7 +8,7 @@ mod metrics;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::OnceLock;
+use std::path::Path;
 use std::time::Duration;
 
 use forks::{eventually, fork, Ledger, Scratch};
@@ -17,18 +17,9 @@ use promring::client;
 use promring::config::{Config, Listen};
 use promring::{aggregator, http};
 
-static NOTICES: OnceLock<std::path::PathBuf> = OnceLock::new();
-
-/// The notices of all processes, a line each.
-fn note(line: &str) {
-    let path = NOTICES.get().expect("a path");
-    let mut file =
-        std::fs::OpenOptions::new().append(true).create(true).open(path).expect("a file");
-    file.write_all(format!("{line}\n").as_bytes()).expect("written");
-}
-
-fn notices() -> Vec<String> {
-    let text = std::fs::read_to_string(NOTICES.get().expect("a path")).unwrap_or_default();
+/// The lines that a file has so far.
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(String::from).collect()
 }
 
@@ -44,11 +35,14 @@ fn scrape(port: u16) -> Option<String> {
 #[test]
 fn it_is_said_once_and_tried_again() {
     let scratch = Scratch::new("port-taken");
-    NOTICES.set(scratch.path().join("notices")).unwrap();
+    let path = scratch.path().join("stderr");
+    let stderr = std::fs::File::create(&path).expect("a file");
+    let notices = || lines(&path);
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port();
     client::detach_for_tests();
-    client::set_log(note);
+    // The app's own sink is not the aggregator's: its process has nothing of the app to run.
+    client::set_log(|line| panic!("a notice of the app: {line}"));
     client::configure(Config {
         segment: Some(scratch.path().join("segment")),
         listen: Listen::Tcp(format!("127.0.0.1:{port}")),
@@ -56,8 +50,12 @@ fn it_is_said_once_and_tried_again() {
     });
     let ledger = Ledger::new(1);
     let server = fork(|| {
-        // SAFETY: touches no memory; the copy of the test's socket is this process's and not used in it.
-        unsafe { libc::close(holder.as_raw_fd()) };
+        // SAFETY: neither touches memory; the copies of the test's descriptors are this process's, and the
+        // socket is not used in it.
+        unsafe {
+            libc::close(holder.as_raw_fd());
+            libc::dup2(stderr.as_raw_fd(), 2);
+        }
         let visits = counter("visits_total", "");
         aggregator::start().expect("an aggregator, though it cannot listen yet");
         visits.series(&[]).expect("a series").inc(1.0);
@@ -68,8 +66,9 @@ fn it_is_said_once_and_tried_again() {
     });
     let said = eventually("a notice", || notices().into_iter().next());
     let holder_pid = std::process::id();
-    let expected =
-        format!("cannot listen on 127.0.0.1:{port}: the port is held by pid {holder_pid} (");
+    let expected = format!(
+        "promring: cannot listen on 127.0.0.1:{port}: the port is held by pid {holder_pid} ("
+    );
     assert!(said.starts_with(&expected), "{said}");
     eventually("the app has counted", || {
         (ledger.at(0).load(std::sync::atomic::Ordering::SeqCst) == 1).then_some(())
