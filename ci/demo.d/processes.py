@@ -50,6 +50,11 @@ def state_and_parent(pid, thread=None):
     return state, int(parent)
 
 
+def has_ended(pid):
+    """Tell whether a process is gone, or a zombie."""
+    return state_and_parent(pid)[0] == "Z"
+
+
 def is_running(pid):
     """Tell whether a thread of a process is on a processor, or waits for nothing else."""
     try:

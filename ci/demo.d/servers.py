@@ -11,6 +11,7 @@ from processes import (
     children,
     command_line,
     free_port,
+    has_ended,
     holds,
     is_running,
     listening_inode,
@@ -144,16 +145,29 @@ class Server:
     def replace(self):
         """Upgrade: a new master beside the old one, then the end of the old one."""
         old = self.master
-        send(old, signal.SIGUSR2)
-        new = wait_until(f"{self.name}'s new master", lambda: self._second_master(old))
+        self.master = wait_until(f"{self.name}'s second master", lambda: self._second_master(old))
         self.load.more(50)
         send(old, self.end_old_master)
-        wait_until(f"the end of {self.name}'s old master", lambda: self.process.poll() is not None)
-        self.master = new
-        return f"{self.replacing} ({old} -> {new})"
+        wait_until(f"the end of {self.name}'s old master", lambda: has_ended(old))
+        return f"{self.replacing} ({old} -> {self.master})"
 
     def _second_master(self, old):
-        return next((pid for pid in children(old) if len(self.workers(pid)) == WORKERS), None)
+        # Asked more than once: gunicorn refuses as long as it has not noticed the end of the master before it.
+        send(old, signal.SIGUSR2)
+
+        def second():
+            return next((pid for pid in children(old) if len(self.workers(pid)) == WORKERS), None)
+
+        try:
+            return wait_until("a second master", second, 10)
+        except DemoError:
+            return None
+
+    def replace_workers(self, number):
+        """Send the master a signal that makes it replace every worker."""
+        old = self.workers()
+        send(self.master, number)
+        wait_until(f"{self.name}'s new workers", lambda: len(now := self.workers()) == WORKERS and not now & old, 120)
 
 
 class Puma(Server):
@@ -166,9 +180,7 @@ class Puma(Server):
         return [self.env["DEMO_RUBY"], self.env["DEMO_PUMA"], "-C", "puma.rb"]
 
     def replace(self):
-        old = self.workers()
-        send(self.master, signal.SIGUSR1)
-        wait_until("puma's phased restart", lambda: len(now := self.workers()) == WORKERS and not now & old, 120)
+        self.replace_workers(signal.SIGUSR1)
         return "phased restart by USR1: every worker replaced"
 
 

@@ -12,23 +12,18 @@ from processes import (
     adopt_orphans,
     descendants,
     end_all,
+    has_ended,
     holds,
     listening_inode,
     reap,
     send,
-    state_and_parent,
     wait_until,
 )
 from scrapers import Scraper
-from servers import WORKERS, Gunicorn, Puma, Unicorn, answers, fetch, last_lines
+from servers import Gunicorn, Puma, Unicorn, answers, fetch, last_lines
 
 # Requests that are answered between two restarts.
 BETWEEN = 30
-
-
-def has_ended(pid):
-    """Tell whether a process is gone, or a zombie."""
-    return state_and_parent(pid)[0] == "Z"
 
 
 def aggregator_of(server):
@@ -41,33 +36,14 @@ def aggregator_of(server):
 # What is done to a server. Each returns a time to be shown, or None.
 
 
-def upgrade(server):
-    """Start a second master by USR2 and end the first."""
-    old = server.master
-
-    def second():
-        # Gunicorn refuses as long as it has not noticed the end of the master before it.
-        send(old, signal.SIGUSR2)
-        try:
-            return wait_until("a second master", lambda: server._second_master(old), 10)
-        except DemoError:
-            return None
-
-    server.master = wait_until(f"{server.name}'s second master", second)
-    server.load.more(BETWEEN)
-    send(old, server.end_old_master)
-    wait_until(f"the end of {server.name}'s old master", lambda: has_ended(old), 120)
+def replace(server):
+    """Replace the workers, or the whole server, in the server's own way."""
+    server.replace()
 
 
 def replace_workers(number):
     """Return an act: a signal to the master, which replaces every worker."""
-
-    def act(server):
-        old = server.workers()
-        send(server.master, number)
-        wait_until("new workers", lambda: len(now := server.workers()) == WORKERS and not now & old, 120)
-
-    return act
+    return lambda server: server.replace_workers(number)
 
 
 def kill_master(server):
@@ -92,13 +68,12 @@ def kill_aggregator(server):
     return time.monotonic() - started
 
 
-USR1, USR2, HUP = signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP
 CASES = {
-    "unicorn-upgrade": (Unicorn, upgrade),
-    "gunicorn-upgrade": (Gunicorn, upgrade),
-    "gunicorn-reload": (Gunicorn, replace_workers(HUP)),
-    "puma-phased": (Puma, replace_workers(USR1)),
-    "puma-hot": (Puma, replace_workers(USR2)),
+    "unicorn-upgrade": (Unicorn, replace),
+    "gunicorn-upgrade": (Gunicorn, replace),
+    "gunicorn-reload": (Gunicorn, replace_workers(signal.SIGHUP)),
+    "puma-phased": (Puma, replace),
+    "puma-hot": (Puma, replace_workers(signal.SIGUSR2)),
     "unicorn-master-killed": (Unicorn, kill_master),
     "gunicorn-master-killed": (Gunicorn, kill_master),
     "puma-master-killed": (Puma, kill_master),
