@@ -459,14 +459,19 @@ pub(crate) fn n_live_series(segment: &Segment) -> usize {
     (1..n_series(segment)).filter(live).count()
 }
 
+/// The head of the chain in which a family of that name stands.
+fn family_chain<'a>(segment: &'a Segment, name: &str) -> &'a AtomicU32 {
+    let number = segment_hash(segment, name.as_bytes()) as usize % FAMILY_CHAINS;
+    &segment.header().family_chains[number]
+}
+
 /// The id of the family of that name, registered now if it is new, and how it is registered.
 pub(crate) fn find_or_add_family(
     segment: &Segment,
     spec: &FamilySpec,
 ) -> Result<(u32, FamilySpec), Error> {
     spec.validate()?;
-    let chains = &segment.header().family_chains;
-    let chain = &chains[segment_hash(segment, spec.name.as_bytes()) as usize % FAMILY_CHAINS];
+    let chain = family_chain(segment, &spec.name);
     let mut mine = None;
     let mut seen = 0; // chain entries from here on were looked at already
     loop {
@@ -495,9 +500,7 @@ pub(crate) fn find_or_add_family(
 
 /// How the family of that name is registered.
 pub(crate) fn family_named(segment: &Segment, name: &str) -> Option<FamilySpec> {
-    let chains = &segment.header().family_chains;
-    let chain = &chains[segment_hash(segment, name.as_bytes()) as usize % FAMILY_CHAINS];
-    let head = chain.load(Ordering::Acquire); // partner: the exchange in `find_or_add_family`
+    let head = family_chain(segment, name).load(Ordering::Acquire); // partner: the exchange in `find_or_add_family`
     find_family(segment, head, 0, name).map(|(_, spec)| spec)
 }
 
