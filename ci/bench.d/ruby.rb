@@ -63,6 +63,10 @@ class Way
     counter = make.call(:counter, :c_total); gauge = make.call(:gauge, :g); histogram = make.call(:histogram, :h_seconds)
     counter_fixed, gauge_fixed, histogram_fixed = [counter, gauge, histogram].map { |m| m.with_labels(a: "x", b: "y") }
   RUBY
+  THEIRS = <<~RUBY
+    make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
+    #{MAKE}
+  RUBY
   SETUPS = {
     "promring" => [<<~RUBY, 20_000],
       require "promring/statsd"
@@ -72,30 +76,26 @@ class Way
     "classes" => [<<~RUBY, 20_000],
       $LOAD_PATH.unshift(CLIENT_RUBY)
       require "promring/prometheus"
-      make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
-      #{MAKE}
+      #{THEIRS}
     RUBY
     "store" => [<<~RUBY, 2_000],
       $LOAD_PATH.unshift(CLIENT_RUBY)
       require "prometheus/client"
       require "promring"
       Prometheus::Client.config.data_store = Promring::DataStore.new
-      make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
-      #{MAKE}
+      #{THEIRS}
     RUBY
     "memory" => [<<~RUBY, 2_000],
       $LOAD_PATH.unshift(CLIENT_RUBY)
       require "prometheus/client"
-      make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
-      #{MAKE}
+      #{THEIRS}
     RUBY
     "files" => [<<~RUBY, 1_000],
       $LOAD_PATH.unshift(CLIENT_RUBY)
       require "prometheus/client"
       require "prometheus/client/data_stores/direct_file_store"
       Prometheus::Client.config.data_store = Prometheus::Client::DataStores::DirectFileStore.new(dir: Dir.mktmpdir(nil, ENV["BENCH_DIRECTORY"]))
-      make = ->(type, name) { Prometheus::Client.registry.public_send(type, name, docstring: "d", labels: %i[a b]) }
-      #{MAKE}
+      #{THEIRS}
     RUBY
     "udp" => [<<~RUBY, 30_000] # more than its buffer holds: what counts is what it can sustain
       $LOAD_PATH.unshift(STATSD)
