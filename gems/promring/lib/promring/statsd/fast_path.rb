@@ -114,17 +114,15 @@ module Promring
         @counting ? count_as(:h, :observe, name, value, sample_rate, tags, no_prefix) : super
       end
 
-      def measure(name, value = nil, sample_rate: nil, tags: nil, no_prefix: false, &block)
-        return super unless @counting
-        return latency(name, sample_rate: sample_rate, tags: tags, metric_type: :ms, no_prefix: no_prefix, &block) if block
+      def measure(name, value = nil, sample_rate: nil, tags: nil, no_prefix: false)
+        return super if block_given? || !@counting # a block's time comes back to `latency`
         return VOID if @calls && !no_prefix && @calls.time(name, value, tags)
 
         count_as(:ms, :time, name, value, sample_rate, tags, no_prefix)
       end
 
-      def distribution(name, value = nil, sample_rate: nil, tags: nil, no_prefix: false, &block)
-        return super unless @counting
-        return latency(name, sample_rate: sample_rate, tags: tags, metric_type: :d, no_prefix: no_prefix, &block) if block
+      def distribution(name, value = nil, sample_rate: nil, tags: nil, no_prefix: false)
+        return super if block_given? || !@counting
         return VOID if @calls && !no_prefix && @calls.observe(name, value, tags)
 
         count_as(:d, :observe, name, value, sample_rate, tags, no_prefix)
@@ -187,13 +185,7 @@ module Promring
         return VOID if no_prefix && @tables&.unprefixed&.public_send(kind, name, value, tags)
 
         datagram = datagram_builder(no_prefix: no_prefix).public_send(type, name, value, sample_rate, tags)
-        StatsD.fell_back
-        if @tables
-          Datagrams.count(datagram, no_prefix ? @tables.unprefixed : @tables.calls, name, tags)
-        else
-          @sink << datagram
-        end
-        VOID
+        fall_back(datagram, @tables && (no_prefix ? @tables.unprefixed : @tables.calls), name, tags)
       end
 
       # Compiled metrics come with everything but the value; what they stand for is told by blueprint and tag values.
@@ -201,12 +193,13 @@ module Promring
         blueprint, tags = datagram.datagram_blueprint, datagram.tag_values
         return VOID if @tables&.compiled&.public_send(kind, blueprint, value, tags)
 
+        fall_back(datagram.to_datagram(value), @tables&.compiled, blueprint, tags)
+      end
+
+      # Counts by way of the datagram, and lets `calls` learn what this name and these tags stand for.
+      def fall_back(datagram, calls, name, tags)
         StatsD.fell_back
-        if @tables
-          Datagrams.count(datagram.to_datagram(value), @tables.compiled, blueprint, tags)
-        else
-          @sink << datagram.to_datagram(value)
-        end
+        calls ? Datagrams.count(datagram, calls, name, tags) : @sink << datagram
         VOID
       end
     end
