@@ -7,23 +7,15 @@
 require "time"
 %w[rubocop.rb rubocop/cop/legacy/corrector.rb].each { |feature| $LOADED_FEATURES << feature }
 require "promring/statsd"
+require_relative "../differs"
 
-# The list: a file or a test, each with the `# reason` above it.
+# An entry is a file or a test.
 module Differs
   WAY = defined?(StatsD::Instrument::VERSION) ? "gem" : "stand_in"
   LIST = File.expand_path("#{WAY}.txt", __dir__)
 
   def self.listed
-    @listed ||= begin
-      reason = nil
-      File.readlines(LIST, chomp: true).each_with_object({}) do |line, found|
-        if line.start_with?("# ")
-          reason = line.delete_prefix("# ")
-        elsif !line.empty?
-          found[line] = reason or raise "#{line} has no reason"
-        end
-      end
-    end
+    @listed ||= read(LIST)
   end
 
   def self.run(way)
