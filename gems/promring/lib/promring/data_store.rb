@@ -142,9 +142,7 @@ module Promring
         return found unless @native
 
         @native.collect.each do |values, worker, number|
-          labels = values ? @label_names.zip(values).to_h : { promring_overflow: "true" }
-          labels[:pid] = worker if worker
-          add_parts(found, labels, number)
+          add_parts(found, Metric.labels_of(@label_names, values, worker), number)
         end
         found
       end
@@ -311,11 +309,7 @@ module Promring
       end
 
       def bounds
-        return [] if @type == :summary
-
-        bounds = @metric.buckets.map { |bound| Float(bound) }
-        bounds.pop if bounds.last == Float::INFINITY
-        bounds
+        @type == :summary ? [] : Histogram.finite(@metric.buckets)
       end
 
       # The parts of an observation in the order in which the core has them.

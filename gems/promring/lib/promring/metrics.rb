@@ -39,9 +39,7 @@ module Promring
     # @return [Hash{Hash{Symbol => String} => Float, Hash{String => Float}}]
     def values
       @native.collect.to_h do |values, worker, number|
-        labels = values ? @labels.zip(values).to_h : { promring_overflow: "true" }
-        labels[:pid] = worker if worker
-        [labels, present(number)]
+        [Metric.labels_of(@labels, values, worker), present(number)]
       end
     end
 
@@ -167,8 +165,8 @@ module Promring
     end
   end
 
-  # What is called on histograms.
-  module HistogramCalls
+  # What is called on histograms and summaries.
+  module ObservationCalls
     # @param value [Numeric]
     # @param labels [Hash{Symbol => Object}, nil]
     # @return [nil]
@@ -177,6 +175,11 @@ module Promring
 
       add_slowly(value, labels)
     end
+  end
+
+  # What is called on histograms.
+  module HistogramCalls
+    include ObservationCalls
 
     private
 
@@ -192,14 +195,7 @@ module Promring
 
   # What is called on summaries.
   module SummaryCalls
-    # @param value [Numeric]
-    # @param labels [Hash{Symbol => Object}, nil]
-    # @return [nil]
-    def observe(value, labels: nil)
-      return if @native.observe(value, labels)
-
-      add_slowly(value, labels)
-    end
+    include ObservationCalls
 
     private
 
@@ -251,6 +247,14 @@ module Promring
         text = text.encode(Encoding::UTF_8, invalid: :replace, undef: :replace)
       end
       text.scrub
+    end
+
+    # The labels of a series as the core answers with it: no values are the overflow's, and a worker is told by its pid.
+    # @api private
+    def self.labels_of(names, values, worker)
+      labels = values ? names.zip(values).to_h : { promring_overflow: "true" }
+      labels[:pid] = worker if worker
+      labels
     end
 
     private
@@ -430,6 +434,14 @@ module Promring
       Array.new(count) { |index| start.to_f * factor**index }
     end
 
+    # Upper bounds for the core. The last bucket is implied, and may be given.
+    # @api private
+    def self.finite(buckets)
+      bounds = buckets.map { |bound| Float(bound) }
+      bounds.pop if bounds.last == Float::INFINITY
+      bounds
+    end
+
     # @see Promring.histogram
     def initialize(name, docstring:, labels: [], preset_labels: {}, buckets: DEFAULT_BUCKETS, store_settings: {})
       raise ArgumentError, "Unsorted buckets, typo?" unless buckets.each_cons(2).all? { |low, high| low <= high }
@@ -445,11 +457,8 @@ module Promring
 
     private
 
-    # The last bucket is implied, and may be given.
     def bounds
-      bounds = @buckets.map { |bound| Float(bound) }
-      bounds.pop if bounds.last == Float::INFINITY
-      bounds
+      Histogram.finite(@buckets)
     end
 
     def reserved_labels

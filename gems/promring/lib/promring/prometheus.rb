@@ -139,9 +139,10 @@ module Promring
       end
 
       def move(labels, value)
+        values = @labels.map { |label| Metric.text(labels[label]) }
         case type
-        when :counter then @native.add_to(@labels.map { |label| Metric.text(labels[label]) }, value)
-        when :gauge then @native.set_to(@labels.map { |label| Metric.text(labels[label]) }, value)
+        when :counter then @native.add_to(values, value)
+        when :gauge then @native.set_to(values, value)
         else
           return if value.zero? || @lost_observations
 
@@ -194,8 +195,7 @@ module Promring
         env["promring.collected"] = true
         super
       ensure
-        Servers.report
-        Native.tick # an aggregator that has died is noticed here
+        Servers.after_request
       end
     end
 

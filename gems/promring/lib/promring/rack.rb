@@ -66,6 +66,23 @@ module Promring
       end
     end
 
+    # Paths as values of a label: what tells one thing from another of its kind is replaced by the kind's name.
+    # @api private
+    module Paths
+      UUID = [%r{/\h{8}-\h{4}-\h{4}-\h{4}-\h{12}(?=/|$)}, "/:uuid"].freeze
+      ID = [%r{/\d+(?=/|$)}, "/:id"].freeze
+      OBJECT_ID = [%r{/\h{24}(?=/|$)}, "/:object-id"].freeze
+      IDS = [UUID, ID].freeze
+
+      # Anybody may send any bytes as a path.
+      def self.without_ids(path, ids = IDS)
+        path = Metric.text(path)
+        return path unless path.match?(/\d|\h{8}/)
+
+        ids.reduce(path) { |known, (id, name)| known.gsub(id, name) }
+      end
+    end
+
     # Counts requests, under the names that prometheus-client's Collector has: `http_server_requests_total`
     # by code, method and path, `http_server_request_duration_seconds` by method and path,
     # `http_server_exceptions_total` by exception. Numbers and UUIDs in paths become `:id` and `:uuid`.
@@ -74,14 +91,11 @@ module Promring
     # path, which counts as well, and `rack_server_exceptions_total`. ObjectIds of MongoDB become `:object-id`, too.
     class Collector
       METHODS = %w[GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT].to_h { |name| [name, name.downcase] }.freeze
-      UUID = [%r{/\h{8}-\h{4}-\h{4}-\h{4}-\h{12}(?=/|$)}, "/:uuid"].freeze
-      ID = [%r{/\d+(?=/|$)}, "/:id"].freeze
-      OBJECT_ID = [%r{/\h{24}(?=/|$)}, "/:object-id"].freeze
       NAMES = {
-        prometheus_client: { prefix: "http_server", duration: %i[method path], ids: [UUID, ID] },
-        statsd_rack_instrument: { prefix: "rack_server", duration: %i[code method path], ids: [UUID, ID, OBJECT_ID] }
+        prometheus_client: { prefix: "http_server", duration: %i[method path], ids: Paths::IDS },
+        statsd_rack_instrument: { prefix: "rack_server", duration: %i[code method path], ids: [*Paths::IDS, Paths::OBJECT_ID] }
       }.freeze
-      private_constant :METHODS, :UUID, :ID, :OBJECT_ID, :NAMES
+      private_constant :METHODS, :NAMES
 
       # @param app [#call]
       # @param names [Symbol] `:prometheus_client` or `:statsd_rack_instrument`
@@ -113,8 +127,7 @@ module Promring
         @exceptions.increment(labels: { exception: error.class.name })
         raise
       ensure
-        Servers.report
-        Native.tick # an aggregator that has died is noticed here
+        Servers.after_request
       end
 
       private
@@ -130,19 +143,11 @@ module Promring
 
       def record(env, code, seconds)
         method = METHODS.fetch(env["REQUEST_METHOD"], "other")
-        path = without_ids(env["SCRIPT_NAME"].to_s + env["PATH_INFO"].to_s)
+        path = Paths.without_ids(env["SCRIPT_NAME"].to_s + env["PATH_INFO"].to_s, @ids)
         return @durations.observe(seconds, labels: { code: code, method: method, path: path }) unless @requests
 
         @requests.increment(labels: { code: code, method: method, path: path })
         @durations.observe(seconds, labels: { method: method, path: path })
-      end
-
-      # Anybody may send any bytes as a path.
-      def without_ids(path)
-        path = Metric.text(path)
-        return path unless path.match?(/\d|\h{8}/)
-
-        @ids.reduce(path) { |known, (id, name)| known.gsub(id, name) }
       end
     end
   end

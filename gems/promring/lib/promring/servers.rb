@@ -17,6 +17,12 @@ module Promring
         @reports << report
       end
 
+      # At the end of a request or a job: an aggregator that has died is noticed here.
+      def after_request
+        report
+        Native.tick
+      end
+
       # Within a request: at most once a second, and never a failure of the request.
       def report
         now = Process.clock_gettime(Process::CLOCK_MONOTONIC)

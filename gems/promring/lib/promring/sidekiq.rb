@@ -58,8 +58,7 @@ module Promring
       count(:busy).decrement
       count(:jobs).increment(labels: labels)
       count(:seconds).observe(now - started, labels: labels)
-      Servers.report
-      Native.tick # an aggregator that has died is noticed here
+      Servers.after_request
     end
 
     # ActiveJob's own class stands in another place.

@@ -9,9 +9,6 @@ module Prometheus
   module Middleware
     # @see Promring::Rack::Collector
     class Collector
-      IDS = { %r{/\h{8}-\h{4}-\h{4}-\h{4}-\h{12}(?=/|$)} => "/:uuid", %r{/\d+(?=/|$)} => "/:id" }.freeze
-      private_constant :IDS
-
       attr_reader :app, :registry
 
       def initialize(app, options = {})
@@ -26,8 +23,7 @@ module Prometheus
         env[Promring::Rack::COLLECTED] = true
         trace(env) { @app.call(env) }
       ensure
-        Promring::Servers.report
-        Promring::Native.tick # an aggregator that has died is noticed here
+        Promring::Servers.after_request
       end
 
       protected
@@ -74,7 +70,7 @@ module Prometheus
       end
 
       def strip_ids_from_path(path)
-        IDS.reduce(Promring::Metric.text(path)) { |known, (id, name)| known.gsub(id, name) }
+        Promring::Rack::Paths.without_ids(path)
       end
     end
   end
