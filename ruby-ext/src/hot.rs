@@ -8,7 +8,7 @@
 //! Ruby's lock is held throughout and never released, so there is one producer per process, as the core wants it.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_char, c_int, c_void, CStr};
+use std::ffi::{c_int, c_void, CStr};
 use std::mem::{transmute, MaybeUninit};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
@@ -91,19 +91,15 @@ fn is_string(value: VALUE) -> bool {
 type Pair = unsafe extern "C" fn(VALUE, VALUE, VALUE) -> c_int;
 type Walk = unsafe extern "C" fn(VALUE, Option<Pair>, VALUE) -> c_int;
 
-unsafe extern "C" {
-    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
-}
-
 /// The way to walk a Hash that needs no guard against exceptions and changes, which costs as much as all the rest.
 /// Ruby exports it for its own extensions and does not promise it: without it we take the usual way.
 static WALK: OnceLock<Option<Walk>> = OnceLock::new();
 
 fn find_walk() {
-    // SAFETY: a null handle means every loaded library; the name ends with a zero. What it finds is Ruby's function
-    // of this name, which has had this signature since Ruby 2.6.
+    // SAFETY: the name ends with a zero. What is found is Ruby's function of this name, which has had this signature
+    // since Ruby 2.6.
     WALK.get_or_init(|| unsafe {
-        let found = dlsym(std::ptr::null_mut(), c"rb_hash_stlike_foreach".as_ptr());
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"rb_hash_stlike_foreach".as_ptr());
         (!found.is_null()).then(|| transmute::<*mut c_void, Walk>(found))
     });
 }
