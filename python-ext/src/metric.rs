@@ -1,7 +1,5 @@
 //! The classes behind an app's metrics: a family, one of its series, and the look-up of `labels()`.
 
-use std::sync::{Mutex, PoisonError};
-
 use promring::client::{self, FamilySpec, MetricType};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -99,7 +97,7 @@ impl Family {
         let py = label_values.py();
         let label_values = convert::texts(label_values)?;
         let target = find(self.0, &label_values).map_err(|error| raised(py, &error))?;
-        Ok(Series { target: Target::new(target), label_values, exemplars: Mutex::new(Vec::new()) })
+        Ok(Series { target: Target::new(target), label_values })
     }
 
     /// Hides a label set's series in all processes; False when there is none.
@@ -122,7 +120,8 @@ impl Family {
         self.0.clear();
     }
 
-    /// All series over all processes: (label values, worker or None, value, creation time, overflow?).
+    /// All series over all processes: (label values, worker or None, value, creation time, overflow?,
+    /// exemplars by bucket).
     fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let rows = self.0.collect();
         let rows: PyResult<Vec<_>> = rows.iter().map(|row| convert::row(py, row)).collect();
@@ -143,8 +142,6 @@ fn find(
 pub struct Series {
     pub(crate) target: Target,
     label_values: Vec<String>,
-    /// By bucket; those of this process only.
-    exemplars: Mutex<Vec<Option<Py<PyAny>>>>,
 }
 
 impl Series {
@@ -219,25 +216,6 @@ impl Series {
         self.target.get().is_live()
     }
 
-    /// The exemplar that this process has last seen, of one bucket.
-    #[pyo3(signature = (bucket = 0))]
-    fn get_exemplar(&self, py: Python<'_>, bucket: usize) -> Option<Py<PyAny>> {
-        let exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
-        exemplars.get(bucket)?.as_ref().map(|exemplar| exemplar.clone_ref(py))
-    }
-
-    /// Keeps an exemplar, of one bucket.
-    #[pyo3(signature = (exemplar, bucket = 0))]
-    fn set_exemplar(&self, exemplar: Py<PyAny>, bucket: usize) {
-        let old = {
-            let mut exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
-            let n_places = self.target.get().family().spec().buckets.len() + 1;
-            exemplars.resize_with(n_places, || None);
-            exemplars.get_mut(bucket).and_then(|place| place.replace(exemplar))
-        };
-        drop(old); // its end may run code of the app: not under the lock
-    }
-
     /// Keeps an exemplar of a counter's amount or a histogram's observation for all processes, which show
     /// it in OpenMetrics and protobuf; now, or at `timestamp`. False when enough have come just before.
     /// Raises Error when it cannot be one; the value counts all the same.
@@ -255,19 +233,23 @@ impl Series {
         kept.map_err(|error| raised(labels.py(), &error))
     }
 
-    /// The exemplar that some process has kept last, of one bucket: (labels, value, timestamp).
+    /// The library's `Exemplar` that some process has kept last, of one bucket.
     #[pyo3(signature = (bucket = 0))]
-    fn shared_exemplar<'py>(
+    fn get_exemplar<'py>(
         &self,
         py: Python<'py>,
         bucket: usize,
-    ) -> PyResult<Option<(Bound<'py, PyDict>, f64, f64)>> {
-        let Some(exemplar) = self.target.get().exemplar(bucket) else { return Ok(None) };
-        let labels = PyDict::new(py);
-        for (name, value) in &exemplar.labels {
-            labels.set_item(name, value)?;
-        }
-        Ok(Some((labels, exemplar.value, exemplar.unix_seconds)))
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let exemplar = self.target.get().exemplar(bucket);
+        exemplar.map(|exemplar| convert::exemplar(py, &exemplar)).transpose()
+    }
+
+    /// Keeps one of the library's for all processes, as value objects of the library do.
+    fn set_exemplar(&self, exemplar: &Bound<'_, PyAny>) -> PyResult<()> {
+        let labels = exemplar.getattr("labels")?;
+        let value = exemplar.getattr("value")?.extract()?;
+        let timestamp = exemplar.getattr("timestamp")?.extract()?;
+        self.share_exemplar(labels.cast()?, value, timestamp).map(drop)
     }
 
     /// A function of C for one call: inc, dec, set or observe.
@@ -286,7 +268,7 @@ impl Series {
     }
 }
 
-/// What runs when an increment or observation brings an exemplar: `hook(series, bucket, amount, exemplar)`.
+/// What runs when an increment or observation brings an exemplar: `hook(series, amount, exemplar)`.
 #[pyfunction]
 pub(crate) fn on_exemplar(hook: Py<PyAny>) {
     hot::set_exemplar_hook(hook);

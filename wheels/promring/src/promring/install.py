@@ -96,6 +96,7 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield values, "MultiProcessValue", _multi_process_value
     for module in (exposition, prometheus_client):
         yield module, "generate_latest", _generate_latest
+    yield openmetrics.exposition, "generate_latest", _generate_open_metrics
 
 
 def _vanilla(owner: Any, name: str) -> Any:
@@ -247,6 +248,16 @@ def _generate_latest(
         if text is not None:
             return text
     return _vanilla(exposition, "generate_latest")(registry, escaping)  # type: ignore[no-any-return]
+
+
+def _generate_open_metrics(
+    registry: Any, escaping: str = openmetrics.exposition.UNDERSCORES, version: str = "1.0.0"
+) -> bytes:
+    if escaping == openmetrics.exposition.UNDERSCORES and version == "1.0.0":
+        text = page.registry_page(registry, f"{page.OPEN_METRICS};version=1.0.0")
+        if text is not None:
+            return text
+    return _vanilla(openmetrics.exposition, "generate_latest")(registry, escaping, version)  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -34,8 +34,6 @@ contradicted: set[str] = set()
 # Every metric object that counts into the segment, and gauges that a function answers for.
 adopted: "weakref.WeakSet[Any]" = weakref.WeakSet()
 functions: "weakref.WeakSet[Any]" = weakref.WeakSet()
-# Has any exemplar come? Only pages made in this process can show it.
-keeps_exemplars = False
 
 
 class _Part:
@@ -58,12 +56,12 @@ class _Part:
         """Follows from the sum's."""
 
     def get_exemplar(self) -> Any:
-        """Return the last exemplar of this process."""
+        """Return the last exemplar of any process."""
         return self._series.get_exemplar(self._index)
 
     def set_exemplar(self, exemplar: Exemplar) -> None:
-        """Keep an exemplar."""
-        self._series.set_exemplar(exemplar, self._index)
+        """Keep an exemplar, in the bucket that its value lies in."""
+        self._series.set_exemplar(exemplar)
 
 
 class _Sum(_Part):
@@ -214,12 +212,10 @@ def _plant(metric: Any, series: _native.Series, owner: type, *calls: str) -> Non
             setattr(metric, call, series.bound(call))
 
 
-def keep_exemplar(series: _native.Series, bucket: int, amount: float, exemplar: Any) -> None:
-    """Keep the exemplar that an increment or observation came with, after the library's checks."""
-    global keeps_exemplars
+def keep_exemplar(series: _native.Series, amount: float, exemplar: Any) -> None:
+    """Keep the exemplar that an increment or observation came with for all workers, after the library's checks."""
     _validate_exemplar(exemplar)
-    keeps_exemplars = True
-    series.set_exemplar(Exemplar(exemplar, amount, time.time()), bucket)
+    series.share_exemplar(exemplar, amount, time.time())
 
 
 def answer_by_function(gauge: Any) -> None:
