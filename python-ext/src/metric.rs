@@ -92,12 +92,18 @@ impl Family {
         self.0.spec().buckets.clone()
     }
 
-    /// The series of a label set; a removed one comes back, at zero.
-    fn series(&self, label_values: &Bound<'_, PyAny>) -> PyResult<Series> {
+    /// The series of a label set; a removed one comes back, at zero. What is counted by its methods is that
+    /// worker's whose number `identifier()` returns; this process's, if it is none or no number.
+    #[pyo3(signature = (label_values, identifier = None))]
+    fn series(
+        &self,
+        label_values: &Bound<'_, PyAny>,
+        identifier: Option<Py<PyAny>>,
+    ) -> PyResult<Series> {
         let py = label_values.py();
         let label_values = convert::texts(label_values)?;
         let target = find(self.0, &label_values).map_err(|error| raised(py, &error))?;
-        Ok(Series { target: Target::new(target), label_values })
+        Ok(Series { target: Target::new(target), label_values, identifier })
     }
 
     /// Hides a label set's series in all processes; False when there is none.
@@ -142,9 +148,20 @@ fn find(
 pub struct Series {
     pub(crate) target: Target,
     label_values: Vec<String>,
+    /// Asked at each call which worker it is of.
+    identifier: Option<Py<PyAny>>,
 }
 
 impl Series {
+    /// Runs calls of the core as the worker that the identifier names. No code of the app runs in `work`.
+    fn as_worker<R>(&self, py: Python<'_>, work: impl FnOnce() -> R) -> PyResult<R> {
+        let Some(identifier) = &self.identifier else { return Ok(work()) };
+        Ok(match identifier.call0(py)?.extract(py) {
+            Ok(number) => client::as_worker(number, work),
+            Err(_) => work(),
+        })
+    }
+
     /// After a removal: the series again, at zero.
     #[cold]
     pub(crate) fn revived(&self) -> &'static client::Series {
@@ -177,37 +194,50 @@ impl Series {
 #[pymethods]
 impl Series {
     /// Adds: to a counter what is not negative, to a gauge anything.
-    fn inc(&self, amount: f64) {
-        match self.metric_type() {
-            MetricType::Gauge => self.live().add(amount),
-            _ => self.live().inc(amount),
-        };
+    fn inc(&self, py: Python<'_>, amount: f64) -> PyResult<()> {
+        self.as_worker(py, || {
+            match self.metric_type() {
+                MetricType::Gauge => self.live().add(amount),
+                _ => self.live().inc(amount),
+            };
+        })
     }
 
     /// Sets a gauge; `timestamp` counts in the mostrecent modes. Starts a counter anew at `value`.
     #[pyo3(signature = (value, timestamp = None))]
-    fn set(&self, value: f64, timestamp: Option<f64>) {
-        let series = self.live();
-        match (self.metric_type(), timestamp) {
-            (MetricType::Gauge, Some(at)) => series.set_at(value, at),
-            (MetricType::Gauge, None) => series.set(value),
-            _ => {
-                let values: Vec<&str> = self.label_values.iter().map(String::as_str).collect();
-                let _ = series.family().remove(&values); // fails on a wrong number of labels only
-                self.live().inc(value)
-            }
-        };
+    fn set(&self, py: Python<'_>, value: f64, timestamp: Option<f64>) -> PyResult<()> {
+        self.as_worker(py, || {
+            let series = self.live();
+            match (self.metric_type(), timestamp) {
+                (MetricType::Gauge, Some(at)) => series.set_at(value, at),
+                (MetricType::Gauge, None) => series.set(value),
+                _ => {
+                    let values: Vec<&str> = self.label_values.iter().map(String::as_str).collect();
+                    let _ = series.family().remove(&values); // fails on a wrong number of labels only
+                    self.live().inc(value)
+                }
+            };
+        })
     }
 
     /// Observes a value in a histogram or summary, as if `weight` times.
     #[pyo3(signature = (value, weight = 1.0))]
-    fn observe(&self, value: f64, weight: f32) {
-        self.live().observe_weighted(value, weight);
+    fn observe(&self, py: Python<'_>, value: f64, weight: f32) -> PyResult<()> {
+        self.as_worker(py, || {
+            self.live().observe_weighted(value, weight);
+        })
     }
 
-    /// The value over all processes; of a gauge in the modes all and liveall, this process's own.
+    /// The value over all processes; of a gauge in the modes all and liveall, this worker's own.
     fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        convert::value(py, &self.target.get().get())
+        let value = self.as_worker(py, || self.target.get().get())?;
+        convert::value(py, &value)
+    }
+
+    /// Has it an identifier? Then calls by `bound` would be this process's.
+    #[getter]
+    fn is_identified(&self) -> bool {
+        self.identifier.is_some()
     }
 
     /// False after a removal.
@@ -252,7 +282,7 @@ impl Series {
         self.share_exemplar(labels.cast()?, value, timestamp).map(drop)
     }
 
-    /// A function of C for one call: inc, dec, set or observe.
+    /// A function of C for one call: inc, dec, set or observe. It counts for this process.
     fn bound(slf: &Bound<'_, Self>, call: &str) -> PyResult<Py<PyAny>> {
         let gauge = slf.get().metric_type() == MetricType::Gauge;
         hot::bound(slf.as_any(), call, gauge)
@@ -266,6 +296,12 @@ impl Series {
         self.target.set(series);
         Ok(())
     }
+}
+
+/// Ends a worker that identifiers have named in this process; False when there is none.
+#[pyfunction]
+pub(crate) fn end_worker(number: u64) -> bool {
+    client::end_worker(number)
 }
 
 /// What runs when an increment or observation brings an exemplar: `hook(series, amount, exemplar)`.

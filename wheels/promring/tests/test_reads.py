@@ -101,11 +101,11 @@ def test_multi_process_collector_shows_everything(registry, default_registry, sc
     multiprocess.MultiProcessCollector(registry, path=path or None)
     found = {metric.name: metric for metric in registry.collect()}
     assert [(s.name, s.labels.get("le"), s.value) for s in found["h"].samples] == [
+        ("h_sum", None, 1.5),
         ("h_bucket", "1.0", 0),
         ("h_bucket", "2.0", 1),
         ("h_bucket", "+Inf", 1),
         ("h_count", None, 1),
-        ("h_sum", None, 1.5),
     ]
     assert found["g"]._multiprocess_mode == "all"
     assert [s.labels for s in found["g"].samples] == [{"pid": str(os.getpid())}]

@@ -62,7 +62,8 @@ def family_samples(
     """Yield the samples of all series, whichever process has made them.
 
     `as_library`: as a registry in one process has them: with `_created`, and of a gauge that only
-    this process has set just the value, without the label that tells workers apart.
+    this process has set just the value, without the label that tells workers apart. Else as
+    MultiProcessCollector has them.
     """
     names, rows = family.label_names, family.collect()
     per_worker = family.mode in _PER_WORKER
@@ -77,7 +78,11 @@ def family_samples(
             labels[label] = worker
         # Made here before it came onto the ring?
         created = min(created, getattr(children.get(label_values), "_created", created))
-        yield from series_samples(family, labels, value, created if created_wanted else None, exemplars.get)
+        samples = series_samples(family, labels, value, created if created_wanted else None, exemplars.get)
+        if family.metric_type == "histogram" and not as_library:
+            # MultiProcessCollector has the sum first.
+            samples = iter(sorted(samples, key=lambda sample: sample.name != "_sum"))
+        yield from samples
 
 
 def _worker_label(names: Iterable[str]) -> str:

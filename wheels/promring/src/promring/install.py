@@ -5,6 +5,7 @@ shows) and removals; classes, registries and everything built on them stay the l
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -237,7 +238,9 @@ def _init_collector(self: Any, registry: Any, path: str | None = None) -> None:
 
 
 def _mark_process_dead(pid: int, path: str | None = None) -> None:
-    """Do nothing: who lives is the kernel's word."""
+    """End a worker that this process plays by a `process_identifier`. Who else lives is the kernel's word."""
+    if isinstance(pid, int) and 0 <= pid < 1 << 64:
+        _native.end_worker(pid)
 
 
 def _generate_latest(
@@ -273,6 +276,7 @@ class Value:
 
     _multiprocess = True
     _promring = True
+    _promring_identifier: Callable[[], object] | None = None
 
     def __new__(
         cls,
@@ -288,7 +292,7 @@ class Value:
         """Return what holds the value."""
         if typ in ("counter", "gauge"):
             family = _native.family(typ, name, help_text, labelnames, mode=multiprocess_mode)
-            return family.series(labelvalues)
+            return family.series(labelvalues, cls._promring_identifier)
         return values.MutexValue(typ, metric_name, name, labelnames, labelvalues, help_text)
 
     @classmethod
@@ -297,8 +301,22 @@ class Value:
 
 
 def _multi_process_value(process_identifier: Callable[[], object] = os.getpid) -> type[Value]:
-    """Return a value class; the identifier is not needed: a process's place is its own by the kernel's word."""
-    return type("Value", (Value,), {})
+    """Return a value class; what its objects count is that worker's whose number the identifier returns."""
+    _warn_of_lower_case()
+    identifier = None if process_identifier is os.getpid else staticmethod(process_identifier)
+    return type("Value", (Value,), {"_promring_identifier": identifier})
+
+
+def _warn_of_lower_case() -> None:
+    """Move the directory to its present name and say so, as the library does."""
+    if "prometheus_multiproc_dir" in os.environ and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["prometheus_multiproc_dir"]
+        warnings.warn(
+            "prometheus_multiproc_dir variable has been deprecated in favor of the upper case naming "
+            "PROMETHEUS_MULTIPROC_DIR",
+            DeprecationWarning,
+            stacklevel=3,
+        )
 
 
 def _is_our_value(value_class: Any) -> bool:

@@ -159,7 +159,7 @@ def adopt(metric: Any) -> bool:
         return False
     series = getattr(metric, "_promring", None)
     if series is None:
-        series = family.series(metric._labelvalues)
+        series = family.series(metric._labelvalues, getattr(values.ValueClass, "_promring_identifier", None))
     else:
         series.rebind(family)
     metric._promring = series
@@ -206,7 +206,9 @@ _PLANTED = ("dec", "inc", "labels", "observe", "set")
 
 
 def _plant(metric: Any, series: _native.Series, owner: type, *calls: str) -> None:
-    """Plant calls, but none that a subclass has made its own."""
+    """Plant calls, but none that a subclass has made its own, and none where each call is to ask whose it is."""
+    if series.is_identified:
+        return
     for call in calls:
         if getattr(type(metric), call) is getattr(owner, call):
             setattr(metric, call, series.bound(call))
