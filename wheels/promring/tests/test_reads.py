@@ -270,7 +270,7 @@ def count_with_exemplars():
     counter.labels("x").inc(2, exemplar={"trace_id": "abc"})
     histogram = Histogram("sizes", "A histogram.", registry=None, buckets=[1, 2])
     histogram.observe(1.5, {"trace_id": "def"})
-    histogram.observe(3, exemplar={"trace_id": "a \"b\""})
+    histogram.observe(3, exemplar={"trace_id": 'a "b"'})
 
 
 def exemplars_of(families):

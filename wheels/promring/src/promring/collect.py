@@ -13,7 +13,7 @@ from prometheus_client.registry import CollectorRegistry
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from promring import _native, metrics
+from promring import _native, metrics, states
 
 _PER_WORKER = ("all", "liveall")
 _OVERFLOW = {"promring_overflow": "true"}
@@ -171,7 +171,8 @@ class Contents:
     def covers_segment(self) -> bool:
         """Tell whether all that this process has declared is in here."""
         mine = {metrics.family_name(metric) for metric in self.collectors if is_ours(metric)}
-        return metrics.declared <= mine
+        said = {states.family_name(metric) for metric in self.collectors if isinstance(metric, states.KINDS)}
+        return metrics.declared <= mine | said
 
     def has_others(self, wanted: Callable[[Any], bool]) -> bool:
         """Tell whether `collect` has anybody to ask."""
@@ -188,7 +189,7 @@ class Contents:
 
 def is_ours(collector: object) -> bool:
     """Tell whether a collector is a metric that counts into the segment."""
-    return hasattr(collector, "_promring_family")
+    return hasattr(collector, "_promring_family") and not isinstance(collector, states.KINDS)
 
 
 def collect_registry(registry: CollectorRegistry) -> Iterator[Metric]:
@@ -196,6 +197,11 @@ def collect_registry(registry: CollectorRegistry) -> Iterator[Metric]:
     contents = Contents(registry)
     # With a MultiProcessCollector every metric of the app is there once already.
     whole = contents.has_everything or registry is REGISTRY
-    yield from contents.collect(lambda c: not (contents.has_everything and is_ours(c)) and not (whole and gives_way(c)))
+
+    def is_wanted(collector: Any) -> bool:
+        there = contents.has_everything and (is_ours(collector) or states.stands_in_segment(collector))
+        return not there and not (whole and gives_way(collector))
+
+    yield from contents.collect(is_wanted)
     if registry is REGISTRY and not contents.has_everything:
         yield from foreign_metrics()

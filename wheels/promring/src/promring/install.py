@@ -11,13 +11,13 @@ from typing import Any
 
 import prometheus_client
 from prometheus_client import exposition, multiprocess, openmetrics, values
-from prometheus_client.metrics import Gauge, MetricWrapperBase
+from prometheus_client.metrics import Enum, Gauge, Info, MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import CollectorRegistry, RestrictedRegistry
 from prometheus_client.samples import Sample
 
-from promring import _native, collect, metrics, page
+from promring import _native, collect, metrics, page, states
 
 # (object, attribute): the library's own.
 _originals: dict[tuple[Any, str], Any] = {}
@@ -46,6 +46,8 @@ def install() -> None:
         setattr(owner, name, replacement)
     for metric in found:
         metrics.take_over(metric)
+    for metric in states.existing():
+        states.take_over(metric)
 
 
 def uninstall() -> None:
@@ -57,6 +59,7 @@ def uninstall() -> None:
         metrics.let_go(metric)
     metrics.adopted.clear()
     metrics.functions.clear()
+    states.let_go()
 
 
 def is_installed() -> bool:
@@ -83,6 +86,11 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     for kind in metrics.KINDS:
         yield kind, "_metric_init", _metric_init(kind)
         yield kind, "_child_samples", _child_samples(kind)
+    for state_kind in states.KINDS:
+        yield state_kind, "_child_samples", _state_samples(state_kind)
+    yield Enum, "__init__", _init_enum
+    yield Enum, "state", _state
+    yield Info, "info", _info
     yield MetricWrapperBase, "_multi_samples", _multi_samples
     yield MetricWrapperBase, "remove", _remove
     yield MetricWrapperBase, "remove_by_labels", _remove_by_labels
@@ -110,8 +118,12 @@ def _vanilla(owner: Any, name: str) -> Any:
 
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
     _vanilla(MetricWrapperBase, "__init__")(self, *args, **kwargs)
-    if self._is_parent() and isinstance(self, metrics.KINDS) and _is_our_value(values.ValueClass):
+    if not _is_our_value(values.ValueClass):
+        return
+    if self._is_parent() and isinstance(self, metrics.KINDS):
         metrics.adopt_parent(self)
+    elif isinstance(self, Info):
+        states.adopt(self)
 
 
 def _metric_init(kind: type) -> Callable[[Any], None]:
@@ -141,7 +153,34 @@ def _child_samples(kind: type) -> Callable[[Any], Iterable[Sample]]:
     return _child_samples
 
 
+def _init_enum(self: Any, *args: Any, **kwargs: Any) -> None:
+    _vanilla(Enum, "__init__")(self, *args, **kwargs)
+    if _is_our_value(values.ValueClass):
+        states.adopt(self)
+
+
+def _state(self: Any, state: str) -> None:
+    _vanilla(Enum, "state")(self, state)
+    if _is_our_value(values.ValueClass):
+        states.publish(self)
+
+
+def _info(self: Any, val: dict[str, str]) -> None:
+    _vanilla(Info, "info")(self, val)
+    if _is_our_value(values.ValueClass):
+        states.publish(self)
+
+
+def _state_samples(kind: type) -> Callable[[Any], Iterable[Sample]]:
+    def _child_samples(self: Any) -> Iterable[Sample]:
+        return states.samples(self) or _vanilla(kind, "_child_samples")(self)
+
+    return _child_samples
+
+
 def _multi_samples(self: Any) -> Iterator[Sample]:
+    if isinstance(self, states.KINDS):
+        return iter(states.samples(self) or _vanilla(MetricWrapperBase, "_multi_samples")(self))
     if "_promring_family" in vars(self):
         return collect.multi_samples(self)
     return _vanilla(MetricWrapperBase, "_multi_samples")(self)  # type: ignore[no-any-return]
@@ -157,8 +196,11 @@ def _set_function(self: Any, f: Callable[[], float]) -> None:
 # Removals: in all processes, and without the library's warning that they do not work there
 
 
-def _counts_in_segment(metric: Any) -> bool:
-    return "_promring_family" in vars(metric) and bool(metric._is_parent())
+def _shared_family(metric: Any) -> _native.Family | None:
+    """Return the family of a metric with labels, if it stands in the segment."""
+    if not metric._is_parent():
+        return None
+    return states.family_of(metric) if isinstance(metric, states.KINDS) else vars(metric).get("_promring_family")
 
 
 def _forget(parent: Any) -> None:
@@ -168,7 +210,8 @@ def _forget(parent: Any) -> None:
 
 
 def _remove(self: Any, *labelvalues: Any) -> None:
-    if not _counts_in_segment(self):
+    family = _shared_family(self)
+    if family is None:
         _vanilla(MetricWrapperBase, "remove")(self, *labelvalues)
         return
     if len(labelvalues) != len(self._labelnames):
@@ -178,11 +221,12 @@ def _remove(self: Any, *labelvalues: Any) -> None:
     with self._lock:
         self._metrics.pop(texts, None)
     _forget(self)
-    self._promring_family.remove(texts)
+    family.remove_matching(dict(zip(self._labelnames, texts, strict=True)))
 
 
 def _remove_by_labels(self: Any, labels: dict[str, str]) -> None:
-    if not _counts_in_segment(self):
+    family = _shared_family(self)
+    if family is None:
         _vanilla(MetricWrapperBase, "remove_by_labels")(self, labels)
         return
     if not isinstance(labels, dict):
@@ -199,17 +243,18 @@ def _remove_by_labels(self: Any, labels: dict[str, str]) -> None:
             if all(texts[place] == value for place, value in places.items()):
                 self._metrics.pop(texts, None)
     _forget(self)
-    self._promring_family.remove_matching(wanted)
+    family.remove_matching(wanted)
 
 
 def _clear(self: Any) -> None:
-    if not _counts_in_segment(self):
+    family = _shared_family(self)
+    if family is None:
         _vanilla(MetricWrapperBase, "clear")(self)
         return
     with self._lock:
         self._metrics = {}
     _forget(self)
-    self._promring_family.clear()
+    family.clear()
 
 
 # ---------------------------------------------------------------------------------------------

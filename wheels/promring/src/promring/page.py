@@ -13,7 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 
-from promring import _native, metrics
+from promring import _native, metrics, states
 from promring.collect import Contents, add_function_samples, gives_way, is_ours
 
 # They describe the process that happens to answer: on a page for all workers, counters of theirs would jump.
@@ -62,7 +62,7 @@ def _is_another(collector: Any) -> bool:
 
     A metric whose family the core has refused contradicts one that stands there by its name.
     """
-    ours = is_ours(collector) or isinstance(collector, MultiProcessCollector)
+    ours = is_ours(collector) or isinstance(collector, MultiProcessCollector) or states.stands_in_segment(collector)
     return not ours and not metrics.refused(collector) and not gives_way(collector)
 
 
