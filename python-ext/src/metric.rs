@@ -1,6 +1,6 @@
 //! The classes behind an app's metrics: a family, one of its series, and the look-up of `labels()`.
 
-use promring::client::{self, FamilySpec, MetricType};
+use promring::client::{self, FamilySpec, MetricType, Native};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -14,9 +14,10 @@ use crate::hot::{self, Lookup, Target};
 #[pyclass(frozen, module = "promring._native")]
 pub struct Family(&'static client::Family);
 
-/// The family of that name; registered now if it is new. Raises Error when it contradicts one of that name.
+/// The family of that name; registered now if it is new. `native` is the schema of a histogram's exponential
+/// buckets beside its classic ones. Raises Error when it contradicts one of that name.
 #[pyfunction]
-#[pyo3(signature = (metric_type, name, documentation, label_names = None, *, unit = "", mode = "", buckets = Vec::new()))]
+#[pyo3(signature = (metric_type, name, documentation, label_names = None, *, unit = "", mode = "", buckets = Vec::new(), native = None))]
 pub(crate) fn family(
     metric_type: &str,
     name: &Bound<'_, PyString>,
@@ -25,6 +26,7 @@ pub(crate) fn family(
     unit: &str,
     mode: &str,
     buckets: Vec<f64>,
+    native: Option<i8>,
 ) -> PyResult<Family> {
     let spec = FamilySpec {
         name: convert::text(name),
@@ -33,8 +35,8 @@ pub(crate) fn family(
         metric_type: convert::metric_type(metric_type)?,
         gauge_mode: convert::gauge_mode(mode)?,
         label_names: label_names.map_or(Ok(Vec::new()), convert::texts)?,
+        native: native.map(|schema| Native::around(schema, &buckets)),
         buckets,
-        native: None,
     };
     client::family(&spec).map(Family).map_err(|error| raised(name.py(), &error))
 }

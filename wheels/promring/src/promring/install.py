@@ -11,7 +11,7 @@ from typing import Any
 
 import prometheus_client
 from prometheus_client import exposition, multiprocess, openmetrics, values
-from prometheus_client.metrics import Enum, Gauge, Info, MetricWrapperBase
+from prometheus_client.metrics import Enum, Gauge, Histogram, Info, MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import CollectorRegistry, RestrictedRegistry
@@ -19,6 +19,8 @@ from prometheus_client.samples import Sample
 
 from promring import _native, collect, metrics, page, states
 
+# A bucket of a native histogram is 9 % wide.
+_USUAL_SCHEMA = 3
 # (object, attribute): the library's own.
 _originals: dict[tuple[Any, str], Any] = {}
 
@@ -83,6 +85,7 @@ def stop_aggregator() -> None:
 
 def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield MetricWrapperBase, "__init__", _init
+    yield Histogram, "__init__", _init_histogram
     for kind in metrics.KINDS:
         yield kind, "_metric_init", _metric_init(kind)
         yield kind, "_child_samples", _child_samples(kind)
@@ -151,6 +154,15 @@ def _child_samples(kind: type) -> Callable[[Any], Iterable[Sample]]:
         return _vanilla(kind, "_child_samples")(self)  # type: ignore[no-any-return]
 
     return _child_samples
+
+
+def _init_histogram(self: Any, *args: Any, native: bool | int | None = None, **kwargs: Any) -> None:
+    """Take `native`: exponential buckets beside the classic ones, of that schema, or of the usual one if True."""
+    if native is not None and native is not False:
+        self._promring_native = _USUAL_SCHEMA if native is True else native
+    _vanilla(Histogram, "__init__")(self, *args, **kwargs)
+    if "_promring_native" in vars(self):
+        self._kwargs["native"] = self._promring_native  # for its children
 
 
 def _init_enum(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -99,7 +99,8 @@ def family_of(metric: Any) -> _native.Family | None:
     name = family_name(metric)
     mode = getattr(metric, "_multiprocess_mode", "")
     buckets = tuple(getattr(metric, "_upper_bounds", ())[:-1])
-    what = (metric._type, name, metric._labelnames, metric._unit, mode, buckets)
+    native = getattr(metric, "_promring_native", None)
+    what = (metric._type, name, metric._labelnames, metric._unit, mode, buckets, native)
     if what in _families:
         return _families[what]
     family = None
@@ -112,6 +113,7 @@ def family_of(metric: Any) -> _native.Family | None:
             unit=metric._unit,
             mode=mode,
             buckets=buckets,
+            native=native,
         )
         declared.add(name)
     except _native.Error as error:
