@@ -161,8 +161,6 @@ def _init_histogram(self: Any, *args: Any, native: bool | int | None = None, **k
     if native is not None and native is not False:
         self._promring_native = _USUAL_SCHEMA if native is True else native
     _vanilla(Histogram, "__init__")(self, *args, **kwargs)
-    if "_promring_native" in vars(self):
-        self._kwargs["native"] = self._promring_native  # for its children
 
 
 def _init_enum(self: Any, *args: Any, **kwargs: Any) -> None:
