@@ -18,6 +18,7 @@ pub struct Family(&'static client::Family);
 /// buckets beside its classic ones. Raises Error when it contradicts one of that name.
 #[pyfunction]
 #[pyo3(signature = (metric_type, name, documentation, label_names = None, *, unit = "", mode = "", buckets = Vec::new(), native = None))]
+#[allow(clippy::too_many_arguments)] // most of them are keywords
 pub(crate) fn family(
     metric_type: &str,
     name: &Bound<'_, PyString>,
