@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 HERE = Path(__file__).parent
 WORKERS, UNITS, ROWS, SCRAPES = 4, 7, 10, 51
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# What allocators keep for themselves: less than a tenth of a KiB a life in a full run.
+# What may come with time and not with lives: a place for each worker more that is alive at once, and what allocators
+# keep. A place that is not given back is 64 KiB a life.
 SLACK_KIB = 1024
 
 
@@ -74,7 +75,7 @@ class Masters:
 
     def aggregator(self):
         """Return the aggregator's pid."""
-        return next(pid for pid in descendants(os.getpid()) if Path(f"/proc/{pid}/comm").read_text() == "promring\n")
+        return next(pid for pid in descendants(os.getpid()) if name(pid) == "promring")
 
     def files(self):
         """Return every file of the place, and of ours in shared memory."""
@@ -84,6 +85,14 @@ class Masters:
     def logs(self):
         """Return what the masters have said."""
         return "".join(path.read_text() for path in self.place.glob("home-*/log"))
+
+
+def name(pid):
+    """Return what a process calls itself; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def memory_kib(pid):
@@ -128,7 +137,7 @@ def wear_out(masters, lives):
     """Have every life lived; return what was wrong."""
     rows, wrong, begun, spent = [], [], 0, 0
     print(
-        f"{'lives':>7} {'scrape us':>9} {'least us':>9} {'lines':>6} {'memory KiB':>11} {'segment KiB':>12} {'files':>6}"
+        f"{'lives':>7} {'scrape us':>9} {'least us':>9} {'lines':>6} {'memory KiB':>11} {'segment KiB':>12} {'files':>6}"  # noqa: E501
     )
     with ThreadPoolExecutor(2 * len(masters.ports)) as pool:
         for row in range(1, ROWS + 1):
@@ -148,14 +157,14 @@ def wear_out(masters, lives):
             f"{key}: {found.get(key)} instead of {value}" for key, value in wanted.items() if found.get(key) != value
         ]
     first, last = rows[0], rows[-1]
-    if last["segment"] != first["segment"]:
+    if last["segment"] > first["segment"] + SLACK_KIB:
         wrong.append(f"the segment went from {first['segment']} to {last['segment']} KiB")
     if last["files"] != first["files"]:
         wrong.append(f"other files: {sorted(map(str, last['files'] ^ first['files']))}")
     if last["memory"] > first["memory"] + SLACK_KIB:
         wrong.append(f"the aggregator's memory went from {first['memory']} to {last['memory']} KiB")
     print(
-        f"scrape, last to first: {last['scrape'] / first['scrape']:.2f} (median), {last['least'] / first['least']:.2f} (least)"
+        f"scrape, last to first: {last['scrape'] / first['scrape']:.2f} (median), {last['least'] / first['least']:.2f} (least)"  # noqa: E501
     )
     return wrong
 
