@@ -67,6 +67,8 @@ mod os;
 #[cfg(not(loom))]
 mod process;
 #[cfg(not(loom))]
+mod producer;
+#[cfg(not(loom))]
 mod registry;
 mod ring;
 #[cfg(not(loom))]
@@ -105,7 +107,8 @@ pub mod model {
         Ring(std::array::from_fn(|_| Slot { value: AtomicU64::new(0), meta: AtomicU64::new(0) }))
     }
     pub fn put(ring: &Ring, position: u64, id: u32, value: f64) {
-        ring::put(&ring.0, position, ring::parity(position), ring::pack(id, 1.0), value);
+        let slot = ring::slot_of(&ring.0, position);
+        ring::put(slot, ring::parity(position), ring::pack(id, 1.0), value);
     }
     pub fn peek(ring: &Ring, position: u64) -> Option<(u32, f64)> {
         ring::peek(&ring.0, position).map(|event| (event.id, event.value))

@@ -10,6 +10,7 @@ use crate::drain::{self, Copied, Drainer};
 use crate::exemplar;
 use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
+use crate::producer::Memory;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
 use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
@@ -68,7 +69,8 @@ impl Arena {
         let (header, slots) = (self.0.place(place).expect("a place"), self.0.ring(place).unwrap());
         header.head.store(head, Ordering::Relaxed);
         for position in head - RING_SLOTS..head {
-            ring::put(slots, position, ring::parity(position), ring::pack(0, 1.0), 0.0);
+            let slot = ring::slot_of(slots, position);
+            ring::put(slot, ring::parity(position), ring::pack(0, 1.0), 0.0);
         }
     }
 
@@ -144,7 +146,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn claim(arena: Arena) -> Option<Peer> {
-        let worker = Worker::claim(arena.0)?;
+        let worker = Worker::claim(arena.0, Memory::KeptInForks)?;
         let drainer = Drainer::new(&worker);
         Some(Peer { arena, worker, drainer })
     }
@@ -152,7 +154,7 @@ impl Peer {
     /// The same claim in a copy of the segment.
     pub fn at(arena: Arena, place: usize) -> Peer {
         let state = arena.0.place(place).expect("a place").state.load(Ordering::SeqCst);
-        let worker = Worker::take_up(arena.0, place, state).expect("a place");
+        let worker = Worker::take_up(arena.0, place, state, Memory::KeptInForks).expect("a place");
         let drainer = Drainer::new(&worker);
         Peer { arena, worker, drainer }
     }
@@ -178,7 +180,7 @@ impl Peer {
 
     /// False when the ring is full.
     pub fn push(&self, id: u32, value: f64) -> bool {
-        let push = || self.worker.push(ring::pack(id, 1.0), value);
+        let push = || self.worker.producer.push(ring::pack(id, 1.0), value);
         push() || (self.worker.extend() && push())
     }
 
