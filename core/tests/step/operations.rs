@@ -166,6 +166,8 @@ pub const ALL: &[Operation] = &[
         name: "reap and fold gauges",
         lay: |world| {
             world.peer_pushes(Call::Hit, 2);
+            // Its record is in the entry that the dead one's first event takes: it must be stale by then.
+            world.peer_pushes(Call::Size, 1);
             world.someone_dies(3);
         },
         prepare: round,
