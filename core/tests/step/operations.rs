@@ -233,6 +233,26 @@ pub const ALL: &[Operation] = &[
         kill_every: 101,
     },
     Operation {
+        name: "expire, count anew",
+        lay: |world| world.late_before = Some(5.0),
+        prepare: |stage, ledger| {
+            let family = client::family(&late()).unwrap();
+            (0..5).for_each(|_| assert!(family.series(&["x"]).unwrap().inc(1.0)));
+            let id = stage.register(&late(), &["x"]).expect("a series");
+            let mut keeper = Peer::claim(stage).expect("a place");
+            keeper.warm();
+            assert!(keeper.settle());
+            let idle = keeper.counts(id);
+            Box::new(move || {
+                assert!(keeper.expire(&idle));
+                count(ledger, Call::Late, || family.series(&["x"]).unwrap().inc(1.0));
+            })
+        },
+        nested_every: 3,
+        suspend_every: 0,
+        kill_every: 101,
+    },
+    Operation {
         name: "claim a place",
         lay: |_| {},
         prepare: |_, ledger| hit_after(ledger, 0),
