@@ -7,6 +7,9 @@ import pytest
 
 pytest_plugins = ["promring.testing"]
 
+# Before the tests are imported, as an app does it: they take functions of the library by name.
+promring.install()
+
 LIST = Path(__file__).with_name("differs.txt")
 
 

@@ -60,6 +60,8 @@ pub(crate) struct Own {
 static OWN: os::PerProcess<Own> = os::PerProcess::new();
 /// Where the hot path pushes: that same place, or nowhere where threads push at the same time.
 static PRODUCER: os::PerProcess<Worker> = os::PerProcess::new();
+/// Further places of this process, each under the identifier of the worker that it plays.
+static PLAYED: os::PerProcess<Mutex<Vec<(u64, &'static Own)>>> = os::PerProcess::new();
 /// Held while a place is claimed: the kernel would give a byte to two threads of one process. Only tried.
 static CLAIMING: Mutex<()> = Mutex::new(());
 /// Held while one of several threads adds to a gauge.
@@ -78,6 +80,7 @@ static FORK_HANDLER: Once = Once::new();
 
 extern "C" fn forget_place_in_child() {
     forget_place();
+    PLAYED.clear();
 }
 
 /// The next call claims another place: in a forked child, or when ours was taken from us.
@@ -151,6 +154,7 @@ pub fn segment_path() -> Option<PathBuf> {
 pub fn detach_for_tests() {
     let _attaching = lock(&ATTACHING);
     forget_place();
+    PLAYED.clear();
     worker::forget_threads();
     SEGMENT.clear();
     CONFIG.clear();
@@ -250,6 +254,9 @@ fn own() -> Option<&'static Own> {
         return Some(own); // another thread was quicker
     }
     let own = Own::leak(claim_where_others_look(&claiming)?);
+    if PLAYED.get().is_some() {
+        worker::note_mine(own.worker.place); // the workers that it plays must not take it for dead
+    }
     OWN.set(own);
     drop(claiming);
     if worker::is_threaded() {
@@ -349,6 +356,81 @@ impl Drop for ThreadPlace {
             }
         }
     }
+}
+
+// ---------------------------------------------------------------------------------------------
+// A process that plays several workers
+
+/// Most workers that a process plays: a place takes some 30 kB.
+const MAX_PLAYED: usize = 64;
+
+/// Runs calls of this module as if another worker of the app made them, one with that number in place of
+/// a process id: it has a place of its own, with its own gauges, until [`end_worker`] or the end of this
+/// process. Where there is none to be had, and where threads push at the same time, they count as this
+/// process's.
+///
+/// prometheus_client's `MultiProcessValue(process_identifier)` wants this.
+pub fn as_worker<R>(number: u64, work: impl FnOnce() -> R) -> R {
+    let Some(played) = played(number) else { return work() };
+    let host = OWN.get();
+    OWN.set(played);
+    PRODUCER.set(&played.worker);
+    let result = work();
+    match host {
+        Some(own) => {
+            OWN.set(own);
+            PRODUCER.set(&own.worker);
+        }
+        None => {
+            OWN.clear();
+            PRODUCER.clear();
+        }
+    }
+    result
+}
+
+/// Ends a worker that this process plays, as the death of a process ends one; false when it plays none
+/// of that number.
+pub fn end_worker(number: u64) -> bool {
+    let Some(all) = PLAYED.get() else { return false };
+    let mut all = lock(all);
+    let Some(at) = all.iter().position(|(of, _)| *of == number) else { return false };
+    let (_, ended) = all.swap_remove(at);
+    worker::forget_mine(ended.worker.place);
+    ended.worker.leave(); // its lock: from here on it is dead by the kernel's word
+    drop(all);
+    drain_and_reap();
+    true
+}
+
+/// The place of a worker that this process plays, claimed now if it has none.
+fn played(number: u64) -> Option<&'static Own> {
+    if worker::is_threaded() {
+        return None;
+    }
+    let all = PLAYED.get().unwrap_or_else(|| {
+        let none: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(Vec::new())));
+        PLAYED.set(none);
+        OWN.get().into_iter().for_each(|own| worker::note_mine(own.worker.place));
+        none
+    });
+    let mut all = lock(all);
+    let usable = |own: &Own| own.worker.owns_place() && std::ptr::eq(own.worker.segment, segment());
+    if let Some((_, own)) = all.iter().find(|(of, own)| *of == number && usable(own)) {
+        return Some(own);
+    }
+    all.retain(|(_, own)| usable(own));
+    if all.len() >= MAX_PLAYED {
+        return None;
+    }
+    let own = {
+        let claiming = CLAIMING.try_lock().ok()?;
+        Own::leak(claim_where_others_look(&claiming)?)
+    };
+    worker::note_mine(own.worker.place);
+    own.worker.call_itself(number);
+    all.push((number, own));
+    Some(own)
 }
 
 /// The place into which the calling thread pushes.

@@ -129,6 +129,13 @@ impl Worker {
         }
     }
 
+    /// From now on the place is shown under that number, which is no process's: its lock alone tells
+    /// whether it lives.
+    pub(crate) fn call_itself(&self, number: u64) {
+        self.header.start_time.store(0, Ordering::Relaxed); // before the number: nobody runs under it
+        self.header.pid.store(number, Ordering::Relaxed); // a label
+    }
+
     /// Is the place still ours?
     pub(crate) fn owns_place(&self) -> bool {
         self.header.state.load(Ordering::Acquire) == self.claimed // partner: `claim_place`, `free`

@@ -1,6 +1,6 @@
 //! Python objects to the core's words and back.
 
-use promring::client::{GaugeMode, MetricType, SeriesValue, Value};
+use promring::client::{Exemplar, GaugeMode, MetricType, SeriesValue, Value};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -48,10 +48,26 @@ pub(crate) fn value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, 
     }
 }
 
-/// A row of `Family.collect`: label values, worker or None, value, creation time, is it the overflow series?
+/// The library's `Exemplar`.
+pub(crate) fn exemplar<'py>(py: Python<'py>, exemplar: &Exemplar) -> PyResult<Bound<'py, PyAny>> {
+    let labels = PyDict::new(py);
+    for (name, value) in &exemplar.labels {
+        labels.set_item(name, value)?;
+    }
+    let class = py.import("prometheus_client.samples")?.getattr("Exemplar")?;
+    class.call1((labels, exemplar.value, exemplar.unix_seconds))
+}
+
+/// A row of `Family.collect`: label values, worker or None, value, creation time, is it the overflow series?,
+/// and exemplars by bucket.
 pub(crate) fn row<'py>(py: Python<'py>, series: &SeriesValue) -> PyResult<Bound<'py, PyAny>> {
     let labels = PyTuple::new(py, &series.label_values)?;
     let value = value(py, &series.value)?;
-    let row = (labels, series.worker.as_deref(), value, series.created_seconds, series.overflow);
+    let exemplars = PyDict::new(py);
+    for (bucket, kept) in &series.exemplars {
+        exemplars.set_item(bucket, exemplar(py, kept)?)?;
+    }
+    let worker = series.worker.as_deref();
+    let row = (labels, worker, value, series.created_seconds, series.overflow, exemplars);
     Ok(row.into_pyobject(py)?.into_any())
 }

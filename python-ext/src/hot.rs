@@ -246,7 +246,7 @@ fn count(
         return Err(PyValueError::new_err(NEGATIVE));
     }
     series.get().live().inc(amount);
-    keep_exemplar(series, 0, amount, exemplar)
+    keep_exemplar(series, amount, exemplar)
 }
 
 unsafe extern "C" fn observe(
@@ -265,10 +265,8 @@ unsafe extern "C" fn observe(
         let [amount, exemplar] = arguments.by_name(py, "observe", ["amount", "exemplar"])?;
         let amount = amount.ok_or_else(|| missing("observe", "amount"))?;
         let amount = number(py, amount.as_ptr())?;
-        let live = series.get().live();
-        live.observe(amount);
-        let bounds = &live.family().spec().buckets;
-        keep_exemplar(&series, bounds.partition_point(|bound| *bound < amount), amount, exemplar)
+        series.get().live().observe(amount);
+        keep_exemplar(&series, amount, exemplar)
     })
 }
 
@@ -360,7 +358,6 @@ pub(crate) fn set_exemplar_hook(hook: Py<PyAny>) {
 #[cold]
 fn keep_exemplar(
     series: &Bound<'_, Series>,
-    bucket: usize,
     amount: f64,
     exemplar: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
@@ -372,9 +369,7 @@ fn keep_exemplar(
         .as_ref()
         .map(|hook| hook.clone_ref(py));
     match hook {
-        Some(hook) if exemplar.is_truthy()? => {
-            hook.call1(py, (series, bucket, amount, exemplar)).map(drop)
-        }
+        Some(hook) if exemplar.is_truthy()? => hook.call1(py, (series, amount, exemplar)).map(drop),
         _ => Ok(()),
     }
 }

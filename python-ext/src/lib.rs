@@ -27,7 +27,7 @@ mod _native {
     #[pymodule_export]
     use super::error::Error;
     #[pymodule_export]
-    use super::metric::{families, family, on_exemplar, Family, Labels, Series};
+    use super::metric::{end_worker, families, family, on_exemplar, Family, Labels, Series};
     use super::*;
 
     #[pymodule_init]

@@ -1,8 +1,6 @@
 //! The classes behind an app's metrics: a family, one of its series, and the look-up of `labels()`.
 
-use std::sync::{Mutex, PoisonError};
-
-use promring::client::{self, FamilySpec, MetricType};
+use promring::client::{self, FamilySpec, MetricType, Native};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -16,9 +14,11 @@ use crate::hot::{self, Lookup, Target};
 #[pyclass(frozen, module = "promring._native")]
 pub struct Family(&'static client::Family);
 
-/// The family of that name; registered now if it is new. Raises Error when it contradicts one of that name.
+/// The family of that name; registered now if it is new. `native` is the schema of a histogram's exponential
+/// buckets beside its classic ones. Raises Error when it contradicts one of that name.
 #[pyfunction]
-#[pyo3(signature = (metric_type, name, documentation, label_names = None, *, unit = "", mode = "", buckets = Vec::new()))]
+#[pyo3(signature = (metric_type, name, documentation, label_names = None, *, unit = "", mode = "", buckets = Vec::new(), native = None))]
+#[allow(clippy::too_many_arguments)] // most of them are keywords
 pub(crate) fn family(
     metric_type: &str,
     name: &Bound<'_, PyString>,
@@ -27,6 +27,7 @@ pub(crate) fn family(
     unit: &str,
     mode: &str,
     buckets: Vec<f64>,
+    native: Option<i8>,
 ) -> PyResult<Family> {
     let spec = FamilySpec {
         name: convert::text(name),
@@ -35,8 +36,8 @@ pub(crate) fn family(
         metric_type: convert::metric_type(metric_type)?,
         gauge_mode: convert::gauge_mode(mode)?,
         label_names: label_names.map_or(Ok(Vec::new()), convert::texts)?,
+        native: native.map(|schema| Native::around(schema, &buckets)),
         buckets,
-        native: None,
     };
     client::family(&spec).map(Family).map_err(|error| raised(name.py(), &error))
 }
@@ -94,12 +95,18 @@ impl Family {
         self.0.spec().buckets.clone()
     }
 
-    /// The series of a label set; a removed one comes back, at zero.
-    fn series(&self, label_values: &Bound<'_, PyAny>) -> PyResult<Series> {
+    /// The series of a label set; a removed one comes back, at zero. What is counted by its methods is that
+    /// worker's whose number `identifier()` returns; this process's, if it is none or no number.
+    #[pyo3(signature = (label_values, identifier = None))]
+    fn series(
+        &self,
+        label_values: &Bound<'_, PyAny>,
+        identifier: Option<Py<PyAny>>,
+    ) -> PyResult<Series> {
         let py = label_values.py();
         let label_values = convert::texts(label_values)?;
         let target = find(self.0, &label_values).map_err(|error| raised(py, &error))?;
-        Ok(Series { target: Target::new(target), label_values, exemplars: Mutex::new(Vec::new()) })
+        Ok(Series { target: Target::new(target), label_values, identifier })
     }
 
     /// Hides a label set's series in all processes; False when there is none.
@@ -122,7 +129,8 @@ impl Family {
         self.0.clear();
     }
 
-    /// All series over all processes: (label values, worker or None, value, creation time, overflow?).
+    /// All series over all processes: (label values, worker or None, value, creation time, overflow?,
+    /// exemplars by bucket).
     fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let rows = self.0.collect();
         let rows: PyResult<Vec<_>> = rows.iter().map(|row| convert::row(py, row)).collect();
@@ -143,11 +151,20 @@ fn find(
 pub struct Series {
     pub(crate) target: Target,
     label_values: Vec<String>,
-    /// By bucket; those of this process only.
-    exemplars: Mutex<Vec<Option<Py<PyAny>>>>,
+    /// Asked at each call which worker it is of.
+    identifier: Option<Py<PyAny>>,
 }
 
 impl Series {
+    /// Runs calls of the core as the worker that the identifier names. No code of the app runs in `work`.
+    fn as_worker<R>(&self, py: Python<'_>, work: impl FnOnce() -> R) -> PyResult<R> {
+        let Some(identifier) = &self.identifier else { return Ok(work()) };
+        Ok(match identifier.call0(py)?.extract(py) {
+            Ok(number) => client::as_worker(number, work),
+            Err(_) => work(),
+        })
+    }
+
     /// After a removal: the series again, at zero.
     #[cold]
     pub(crate) fn revived(&self) -> &'static client::Series {
@@ -180,62 +197,56 @@ impl Series {
 #[pymethods]
 impl Series {
     /// Adds: to a counter what is not negative, to a gauge anything.
-    fn inc(&self, amount: f64) {
-        match self.metric_type() {
-            MetricType::Gauge => self.live().add(amount),
-            _ => self.live().inc(amount),
-        };
+    fn inc(&self, py: Python<'_>, amount: f64) -> PyResult<()> {
+        self.as_worker(py, || {
+            match self.metric_type() {
+                MetricType::Gauge => self.live().add(amount),
+                _ => self.live().inc(amount),
+            };
+        })
     }
 
     /// Sets a gauge; `timestamp` counts in the mostrecent modes. Starts a counter anew at `value`.
     #[pyo3(signature = (value, timestamp = None))]
-    fn set(&self, value: f64, timestamp: Option<f64>) {
-        let series = self.live();
-        match (self.metric_type(), timestamp) {
-            (MetricType::Gauge, Some(at)) => series.set_at(value, at),
-            (MetricType::Gauge, None) => series.set(value),
-            _ => {
-                let values: Vec<&str> = self.label_values.iter().map(String::as_str).collect();
-                let _ = series.family().remove(&values); // fails on a wrong number of labels only
-                self.live().inc(value)
-            }
-        };
+    fn set(&self, py: Python<'_>, value: f64, timestamp: Option<f64>) -> PyResult<()> {
+        self.as_worker(py, || {
+            let series = self.live();
+            match (self.metric_type(), timestamp) {
+                (MetricType::Gauge, Some(at)) => series.set_at(value, at),
+                (MetricType::Gauge, None) => series.set(value),
+                _ => {
+                    let values: Vec<&str> = self.label_values.iter().map(String::as_str).collect();
+                    let _ = series.family().remove(&values); // fails on a wrong number of labels only
+                    self.live().inc(value)
+                }
+            };
+        })
     }
 
     /// Observes a value in a histogram or summary, as if `weight` times.
     #[pyo3(signature = (value, weight = 1.0))]
-    fn observe(&self, value: f64, weight: f32) {
-        self.live().observe_weighted(value, weight);
+    fn observe(&self, py: Python<'_>, value: f64, weight: f32) -> PyResult<()> {
+        self.as_worker(py, || {
+            self.live().observe_weighted(value, weight);
+        })
     }
 
-    /// The value over all processes; of a gauge in the modes all and liveall, this process's own.
+    /// The value over all processes; of a gauge in the modes all and liveall, this worker's own.
     fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        convert::value(py, &self.target.get().get())
+        let value = self.as_worker(py, || self.target.get().get())?;
+        convert::value(py, &value)
+    }
+
+    /// Has it an identifier? Then calls by `bound` would be this process's.
+    #[getter]
+    fn is_identified(&self) -> bool {
+        self.identifier.is_some()
     }
 
     /// False after a removal.
     #[getter]
     fn is_live(&self) -> bool {
         self.target.get().is_live()
-    }
-
-    /// The exemplar that this process has last seen, of one bucket.
-    #[pyo3(signature = (bucket = 0))]
-    fn get_exemplar(&self, py: Python<'_>, bucket: usize) -> Option<Py<PyAny>> {
-        let exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
-        exemplars.get(bucket)?.as_ref().map(|exemplar| exemplar.clone_ref(py))
-    }
-
-    /// Keeps an exemplar, of one bucket.
-    #[pyo3(signature = (exemplar, bucket = 0))]
-    fn set_exemplar(&self, exemplar: Py<PyAny>, bucket: usize) {
-        let old = {
-            let mut exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
-            let n_places = self.target.get().family().spec().buckets.len() + 1;
-            exemplars.resize_with(n_places, || None);
-            exemplars.get_mut(bucket).and_then(|place| place.replace(exemplar))
-        };
-        drop(old); // its end may run code of the app: not under the lock
     }
 
     /// Keeps an exemplar of a counter's amount or a histogram's observation for all processes, which show
@@ -255,22 +266,26 @@ impl Series {
         kept.map_err(|error| raised(labels.py(), &error))
     }
 
-    /// The exemplar that some process has kept last, of one bucket: (labels, value, timestamp).
+    /// The library's `Exemplar` that some process has kept last, of one bucket.
     #[pyo3(signature = (bucket = 0))]
-    fn shared_exemplar<'py>(
+    fn get_exemplar<'py>(
         &self,
         py: Python<'py>,
         bucket: usize,
-    ) -> PyResult<Option<(Bound<'py, PyDict>, f64, f64)>> {
-        let Some(exemplar) = self.target.get().exemplar(bucket) else { return Ok(None) };
-        let labels = PyDict::new(py);
-        for (name, value) in &exemplar.labels {
-            labels.set_item(name, value)?;
-        }
-        Ok(Some((labels, exemplar.value, exemplar.unix_seconds)))
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let exemplar = self.target.get().exemplar(bucket);
+        exemplar.map(|exemplar| convert::exemplar(py, &exemplar)).transpose()
     }
 
-    /// A function of C for one call: inc, dec, set or observe.
+    /// Keeps one of the library's for all processes, as value objects of the library do.
+    fn set_exemplar(&self, exemplar: &Bound<'_, PyAny>) -> PyResult<()> {
+        let labels = exemplar.getattr("labels")?;
+        let value = exemplar.getattr("value")?.extract()?;
+        let timestamp = exemplar.getattr("timestamp")?.extract()?;
+        self.share_exemplar(labels.cast()?, value, timestamp).map(drop)
+    }
+
+    /// A function of C for one call: inc, dec, set or observe. It counts for this process.
     fn bound(slf: &Bound<'_, Self>, call: &str) -> PyResult<Py<PyAny>> {
         let gauge = slf.get().metric_type() == MetricType::Gauge;
         hot::bound(slf.as_any(), call, gauge)
@@ -286,7 +301,13 @@ impl Series {
     }
 }
 
-/// What runs when an increment or observation brings an exemplar: `hook(series, bucket, amount, exemplar)`.
+/// Ends a worker that identifiers have named in this process; False when there is none.
+#[pyfunction]
+pub(crate) fn end_worker(number: u64) -> bool {
+    client::end_worker(number)
+}
+
+/// What runs when an increment or observation brings an exemplar: `hook(series, amount, exemplar)`.
 #[pyfunction]
 pub(crate) fn on_exemplar(hook: Py<PyAny>) {
     hot::set_exemplar_hook(hook);

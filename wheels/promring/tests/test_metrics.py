@@ -10,7 +10,7 @@ import pytest
 from conftest import in_worker, page, promtool, samples, value
 from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary, generate_latest, values
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
-from promring import metrics
+from promring import _native, metrics
 
 
 def test_counter(registry):
@@ -452,3 +452,32 @@ def test_the_page_has_each_family_once(registry):
     assert len(heads) == len(set(heads))
     assert samples(page())
     assert metrics.declared == {"a", "b"}
+
+
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+
+
+@pytest.mark.parametrize(("native", "schema"), [(True, 3), (5, 5), (0, 0), (-2, -2)])
+def test_a_native_histogram_has_exponential_buckets_in_protobuf(registry, native, schema):
+    histogram = Histogram("h", "A histogram.", ["l"], registry=registry, buckets=[1, 2], native=native)
+    in_worker(lambda: histogram.labels("x").observe(1.5))
+    assert isinstance(histogram.labels("x"), Histogram)
+    assert registry.get_sample_value("h_bucket", {"l": "x", "le": "2.0"}) == 1
+    body = _native.scrape(PROTOBUF)[1]
+    field = b"\x28" + bytes([2 * schema if schema >= 0 else -2 * schema - 1])  # sint32 schema = 5
+    zero_threshold = b"\x31"  # double zero_threshold = 6 stands right behind it
+    assert field + zero_threshold in body
+
+
+def test_a_histogram_is_classic_unless_told_otherwise(registry):
+    Histogram("h", "A histogram.", registry=registry, buckets=[1, 2]).observe(1.5)
+    Histogram("not", "A histogram.", registry=registry, buckets=[1, 2], native=False).observe(1.5)
+    Histogram("resolved", "A histogram.", registry=registry, buckets=[1, 2], native=4).observe(1.5)
+    assert _native.scrape(PROTOBUF)[1].count(b"\x31\x00\x00\x00\x00\x00\x00") == 1
+
+
+def test_a_schema_that_there_is_not_counts_in_its_process_alone(registry, caplog):
+    histogram = Histogram("h", "A histogram.", registry=registry, native=9)
+    histogram.observe(1)
+    assert "schema that is not from -4 to 8" in caplog.text
+    assert registry.get_sample_value("h_count") == 1

@@ -9,6 +9,7 @@ from conftest import environment, in_worker, page, promtool, run, samples, vanil
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, multiprocess
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from promring import _native
 from promring.page import app_page
@@ -67,7 +68,8 @@ def test_the_text_that_is_not_asked_for_by_name_is_the_core_s(default_registry, 
     assert b"c_total 1\n" in encoder(default_registry)
     assert scrapes
     encoder, content_type = choose_encoder("application/openmetrics-text; version=1.0.0")
-    assert b"c_total 1.0\n" in encoder(default_registry)
+    assert content_type.startswith("application/openmetrics-text")
+    assert b"c_total 1\n" in encoder(default_registry)
     assert encoder(default_registry).endswith(b"# EOF\n")
 
 
@@ -99,11 +101,11 @@ def test_multi_process_collector_shows_everything(registry, default_registry, sc
     multiprocess.MultiProcessCollector(registry, path=path or None)
     found = {metric.name: metric for metric in registry.collect()}
     assert [(s.name, s.labels.get("le"), s.value) for s in found["h"].samples] == [
+        ("h_sum", None, 1.5),
         ("h_bucket", "1.0", 0),
         ("h_bucket", "2.0", 1),
         ("h_bucket", "+Inf", 1),
         ("h_count", None, 1),
-        ("h_sum", None, 1.5),
     ]
     assert found["g"]._multiprocess_mode == "all"
     assert [s.labels for s in found["g"].samples] == [{"pid": str(os.getpid())}]
@@ -238,7 +240,6 @@ OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 def test_an_open_metrics_page_is_whole_with_what_only_this_process_has(registry, local, monkeypatch, scrapes):
     from promring import metrics
 
-    monkeypatch.setattr(metrics, "keeps_exemplars", False)
     monkeypatch.setattr(metrics, "functions", type(metrics.functions)())
     counter = Counter("c", "A counter.", ["l"], registry=None)
     counter.labels("x").inc(2)
@@ -261,7 +262,72 @@ def test_an_open_metrics_page_is_whole_with_what_only_this_process_has(registry,
     assert (found["c_total"].exemplar is not None) == (local == "exemplar")
     assert ("g" in found) == (local == "function")
     assert ("custom_total" in found) == (local == "collector")
-    assert bool(scrapes) == (local == "nothing")
+    assert len(scrapes) == 1
+
+
+def count_with_exemplars():
+    counter = Counter("traced", "A counter.", ["l"], registry=None)
+    counter.labels("x").inc(2, exemplar={"trace_id": "abc"})
+    histogram = Histogram("sizes", "A histogram.", registry=None, buckets=[1, 2])
+    histogram.observe(1.5, {"trace_id": "def"})
+    histogram.observe(3, exemplar={"trace_id": 'a "b"'})
+
+
+def exemplars_of(families):
+    """Return labels and value of each exemplar, by sample and bucket."""
+    samples = (s for family in families for s in family.samples if s.exemplar)
+    return {(s.name, s.labels.get("le") or s.labels.get("l")): (s.exemplar.labels, s.exemplar.value) for s in samples}
+
+
+TRACED = {
+    ("traced_total", "x"): ({"trace_id": "abc"}, 2),
+    ("sizes_bucket", "2.0"): ({"trace_id": "def"}, 1.5),
+    ("sizes_bucket", "+Inf"): ({"trace_id": 'a "b"'}, 3),
+}
+
+
+def test_exemplars_of_a_dead_worker_are_on_every_kind_of_page(default_registry, scrapes):
+    Counter("mine", "Of this worker.")
+    in_worker(count_with_exemplars)
+    collected = CollectorRegistry()
+    multiprocess.MultiProcessCollector(collected)
+    encode, _ = choose_encoder(OPEN_METRICS)
+    pages = [
+        app_page(OPEN_METRICS)[1],
+        encode(default_registry),
+        encode(collected),
+        openmetrics_exposition.generate_latest(default_registry),
+    ]
+    assert len(scrapes) == len(pages), "from Rust"
+    for text in pages:
+        assert text.endswith(b"# EOF\n")
+        assert exemplars_of(open_metrics_families(text.decode())) == TRACED
+    assert exemplars_of(default_registry.collect()) == TRACED
+    mine = CollectorRegistry()
+    Histogram("sizes", "A histogram.", registry=mine, buckets=[1, 2])
+    assert b'# {trace_id="def"} 1.5 ' in openmetrics_exposition.generate_latest(mine)
+    assert len(scrapes) == len(pages), "only a part of the segment is in that one"
+
+
+def test_a_mixed_registry_has_one_open_metrics_page(default_registry):
+    Counter("mine", "Of this worker.")
+    in_worker(count_with_exemplars)
+    default_registry.register(Custom())
+    Gauge("now", "A function's.", unit="seconds").set_function(lambda: 42)
+    text = openmetrics_exposition.generate_latest(default_registry).decode()
+    families = list(open_metrics_families(text))  # strict: one end, and UNIT before the samples
+    assert exemplars_of(families) == TRACED
+    found = {s.name: s.value for family in families for s in family.samples}
+    assert (found["custom_total"], found["now_seconds"]) == (7, 42)
+    assert text.count("# EOF") == 1
+
+
+def test_what_the_core_does_not_speak_is_the_library_s(default_registry, scrapes):
+    Counter("c", "A counter.").inc()
+    for how in ({"version": "2.0.0"}, {"escaping": "allow-utf-8"}):
+        text = openmetrics_exposition.generate_latest(default_registry, **how)
+        assert b"c_total 1.0\n" in text
+    assert not scrapes
 
 
 def test_a_protobuf_page_gives_way_to_text_for_a_custom_collector(registry):

@@ -13,7 +13,7 @@ from prometheus_client.registry import CollectorRegistry
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from promring import _native, metrics
+from promring import _native, metrics, states
 
 _PER_WORKER = ("all", "liveall")
 _OVERFLOW = {"promring_overflow": "true"}
@@ -46,17 +46,11 @@ def _histogram_parts(
 
 
 def series_samples(
-    family: _native.Family,
-    labels: dict[str, str],
-    value: Any,
-    created: float | None,
-    series: _native.Series | None,
+    family: _native.Family, labels: dict[str, str], value: Any, created: float | None, exemplar_of: Callable[[int], Any]
 ) -> Iterator[Sample]:
-    """Yield the samples of one series, named by their suffixes; exemplars are those that `series` keeps."""
+    """Yield the samples of one series, named by their suffixes."""
     for suffix, more, number, bucket in _parts(family, value):
-        exemplar = None
-        if series is not None and bucket is not None:
-            exemplar = series.get_exemplar(bucket)
+        exemplar = None if bucket is None else exemplar_of(bucket)
         yield Sample(suffix, labels | more, number, None, exemplar)
     if created is not None and family.metric_type != "gauge":
         yield Sample("_created", labels, created, None, None)
@@ -68,7 +62,8 @@ def family_samples(
     """Yield the samples of all series, whichever process has made them.
 
     `as_library`: as a registry in one process has them: with `_created`, and of a gauge that only
-    this process has set just the value, without the label that tells workers apart.
+    this process has set just the value, without the label that tells workers apart. Else as
+    MultiProcessCollector has them.
     """
     names, rows = family.label_names, family.collect()
     per_worker = family.mode in _PER_WORKER
@@ -76,16 +71,18 @@ def family_samples(
     tally = Tally(row[0] for row in rows) if per_worker else Tally()
     me = str(os.getpid())
     created_wanted = as_library and metrics.use_created()
-    for label_values, worker, value, created, overflow in rows:
+    for label_values, worker, value, created, overflow, exemplars in rows:
         labels = dict(_OVERFLOW) if overflow else dict(zip(names, label_values, strict=True))
         alone = as_library and worker == me and tally[label_values] == 1
         if worker is not None and not alone:
             labels[label] = worker
-        child = children.get(label_values)
-        series = getattr(child, "_promring", None)
         # Made here before it came onto the ring?
-        created = min(created, getattr(child, "_created", created))
-        yield from series_samples(family, labels, value, created if created_wanted else None, series)
+        created = min(created, getattr(children.get(label_values), "_created", created))
+        samples = series_samples(family, labels, value, created if created_wanted else None, exemplars.get)
+        if family.metric_type == "histogram" and not as_library:
+            # MultiProcessCollector has the sum first.
+            samples = iter(sorted(samples, key=lambda sample: sample.name != "_sum"))
+        yield from samples
 
 
 def _worker_label(names: Iterable[str]) -> str:
@@ -113,13 +110,11 @@ def child_samples(metric: Any) -> tuple[Sample, ...]:
     if not metric._labelvalues:
         return tuple(family_samples(family, {(): metric}, as_library=True))
     created = metric._created if metrics.use_created() else None
-    return tuple(series_samples(family, {}, series.get(), created, series))
+    return tuple(series_samples(family, {}, series.get(), created, series.get_exemplar))
 
 
-def family_metric(
-    family: _native.Family, *, as_library: bool, children: dict[tuple[str, ...], Any] | None = None
-) -> Metric:
-    """Return a family with all its samples, and the exemplars that this process's children keep."""
+def family_metric(family: _native.Family, *, as_library: bool) -> Metric:
+    """Return a family with all its samples."""
     name, kind = family.name, family.metric_type
     if kind == "counter":
         if name.endswith("_total"):
@@ -128,7 +123,7 @@ def family_metric(
             kind = "unknown"  # of another language: this library would append _total to it
     metric: Any = Metric(name, family.documentation, kind, family.unit)
     metric._multiprocess_mode = family.mode
-    for sample in family_samples(family, children or {}, as_library=as_library):
+    for sample in family_samples(family, {}, as_library=as_library):
         suffix = "" if kind == "unknown" else sample.name
         metric.samples.append(sample._replace(name=name + suffix))
     return metric  # type: ignore[no-any-return]
@@ -137,21 +132,6 @@ def family_metric(
 def app_metrics() -> Iterator[Metric]:
     """Yield every family of the app: what MultiProcessCollector collects."""
     return (family_metric(family, as_library=False) for family in _native.families())
-
-
-def app_metrics_with_own() -> Iterator[Metric]:
-    """Yield every family of the app, with what of it only this process has: exemplars, gauges' functions."""
-    children: dict[str, dict[tuple[str, ...], Any]] = {}
-    for metric in list(metrics.adopted):
-        if not metric._is_parent():
-            children.setdefault(metrics.family_name(metric), {})[metric._labelvalues] = metric
-    functions = list(metrics.functions)
-    for family in _native.families():
-        found = family_metric(family, as_library=False, children=children.get(family.name))
-        for gauge in functions:
-            if gauge._name == family.name:
-                add_function_samples(found, gauge)
-        yield found
 
 
 def add_function_samples(metric: Metric, gauge: Any) -> None:
@@ -191,7 +171,8 @@ class Contents:
     def covers_segment(self) -> bool:
         """Tell whether all that this process has declared is in here."""
         mine = {metrics.family_name(metric) for metric in self.collectors if is_ours(metric)}
-        return metrics.declared <= mine
+        said = {states.family_name(metric) for metric in self.collectors if isinstance(metric, states.KINDS)}
+        return metrics.declared <= mine | said
 
     def has_others(self, wanted: Callable[[Any], bool]) -> bool:
         """Tell whether `collect` has anybody to ask."""
@@ -208,7 +189,7 @@ class Contents:
 
 def is_ours(collector: object) -> bool:
     """Tell whether a collector is a metric that counts into the segment."""
-    return hasattr(collector, "_promring_family")
+    return hasattr(collector, "_promring_family") and not isinstance(collector, states.KINDS)
 
 
 def collect_registry(registry: CollectorRegistry) -> Iterator[Metric]:
@@ -216,6 +197,11 @@ def collect_registry(registry: CollectorRegistry) -> Iterator[Metric]:
     contents = Contents(registry)
     # With a MultiProcessCollector every metric of the app is there once already.
     whole = contents.has_everything or registry is REGISTRY
-    yield from contents.collect(lambda c: not (contents.has_everything and is_ours(c)) and not (whole and gives_way(c)))
+
+    def is_wanted(collector: Any) -> bool:
+        there = contents.has_everything and (is_ours(collector) or states.stands_in_segment(collector))
+        return not there and not (whole and gives_way(collector))
+
+    yield from contents.collect(is_wanted)
     if registry is REGISTRY and not contents.has_everything:
         yield from foreign_metrics()

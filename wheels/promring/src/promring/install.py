@@ -5,19 +5,22 @@ shows) and removals; classes, registries and everything built on them stay the l
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import prometheus_client
 from prometheus_client import exposition, multiprocess, openmetrics, values
-from prometheus_client.metrics import Gauge, MetricWrapperBase
+from prometheus_client.metrics import Enum, Gauge, Histogram, Info, MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import CollectorRegistry, RestrictedRegistry
 from prometheus_client.samples import Sample
 
-from promring import _native, collect, metrics, page
+from promring import _native, collect, metrics, page, states
 
+# A bucket of a native histogram is 9 % wide.
+_USUAL_SCHEMA = 3
 # (object, attribute): the library's own.
 _originals: dict[tuple[Any, str], Any] = {}
 
@@ -45,6 +48,8 @@ def install() -> None:
         setattr(owner, name, replacement)
     for metric in found:
         metrics.take_over(metric)
+    for metric in states.existing():
+        states.take_over(metric)
 
 
 def uninstall() -> None:
@@ -56,6 +61,7 @@ def uninstall() -> None:
         metrics.let_go(metric)
     metrics.adopted.clear()
     metrics.functions.clear()
+    states.let_go()
 
 
 def is_installed() -> bool:
@@ -79,9 +85,15 @@ def stop_aggregator() -> None:
 
 def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield MetricWrapperBase, "__init__", _init
+    yield Histogram, "__init__", _init_histogram
     for kind in metrics.KINDS:
         yield kind, "_metric_init", _metric_init(kind)
         yield kind, "_child_samples", _child_samples(kind)
+    for state_kind in states.KINDS:
+        yield state_kind, "_child_samples", _state_samples(state_kind)
+    yield Enum, "__init__", _init_enum
+    yield Enum, "state", _state
+    yield Info, "info", _info
     yield MetricWrapperBase, "_multi_samples", _multi_samples
     yield MetricWrapperBase, "remove", _remove
     yield MetricWrapperBase, "remove_by_labels", _remove_by_labels
@@ -96,6 +108,7 @@ def _replacements() -> Iterator[tuple[Any, str, Any]]:
     yield values, "MultiProcessValue", _multi_process_value
     for module in (exposition, prometheus_client):
         yield module, "generate_latest", _generate_latest
+    yield openmetrics.exposition, "generate_latest", _generate_open_metrics
 
 
 def _vanilla(owner: Any, name: str) -> Any:
@@ -108,8 +121,12 @@ def _vanilla(owner: Any, name: str) -> Any:
 
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
     _vanilla(MetricWrapperBase, "__init__")(self, *args, **kwargs)
-    if self._is_parent() and isinstance(self, metrics.KINDS) and _is_our_value(values.ValueClass):
+    if not _is_our_value(values.ValueClass):
+        return
+    if self._is_parent() and isinstance(self, metrics.KINDS):
         metrics.adopt_parent(self)
+    elif isinstance(self, Info):
+        states.adopt(self)
 
 
 def _metric_init(kind: type) -> Callable[[Any], None]:
@@ -139,7 +156,41 @@ def _child_samples(kind: type) -> Callable[[Any], Iterable[Sample]]:
     return _child_samples
 
 
+def _init_histogram(self: Any, *args: Any, native: bool | int | None = None, **kwargs: Any) -> None:
+    """Take `native`: exponential buckets beside the classic ones, of that schema, or of the usual one if True."""
+    if native is not None and native is not False:
+        self._promring_native = _USUAL_SCHEMA if native is True else native
+    _vanilla(Histogram, "__init__")(self, *args, **kwargs)
+
+
+def _init_enum(self: Any, *args: Any, **kwargs: Any) -> None:
+    _vanilla(Enum, "__init__")(self, *args, **kwargs)
+    if _is_our_value(values.ValueClass):
+        states.adopt(self)
+
+
+def _state(self: Any, state: str) -> None:
+    _vanilla(Enum, "state")(self, state)
+    if _is_our_value(values.ValueClass):
+        states.publish(self)
+
+
+def _info(self: Any, val: dict[str, str]) -> None:
+    _vanilla(Info, "info")(self, val)
+    if _is_our_value(values.ValueClass):
+        states.publish(self)
+
+
+def _state_samples(kind: type) -> Callable[[Any], Iterable[Sample]]:
+    def _child_samples(self: Any) -> Iterable[Sample]:
+        return states.samples(self) or _vanilla(kind, "_child_samples")(self)
+
+    return _child_samples
+
+
 def _multi_samples(self: Any) -> Iterator[Sample]:
+    if isinstance(self, states.KINDS):
+        return iter(states.samples(self) or _vanilla(MetricWrapperBase, "_multi_samples")(self))
     if "_promring_family" in vars(self):
         return collect.multi_samples(self)
     return _vanilla(MetricWrapperBase, "_multi_samples")(self)  # type: ignore[no-any-return]
@@ -155,8 +206,11 @@ def _set_function(self: Any, f: Callable[[], float]) -> None:
 # Removals: in all processes, and without the library's warning that they do not work there
 
 
-def _counts_in_segment(metric: Any) -> bool:
-    return "_promring_family" in vars(metric) and bool(metric._is_parent())
+def _shared_family(metric: Any) -> _native.Family | None:
+    """Return the family of a metric with labels, if it stands in the segment."""
+    if not metric._is_parent():
+        return None
+    return states.family_of(metric) if isinstance(metric, states.KINDS) else vars(metric).get("_promring_family")
 
 
 def _forget(parent: Any) -> None:
@@ -166,7 +220,8 @@ def _forget(parent: Any) -> None:
 
 
 def _remove(self: Any, *labelvalues: Any) -> None:
-    if not _counts_in_segment(self):
+    family = _shared_family(self)
+    if family is None:
         _vanilla(MetricWrapperBase, "remove")(self, *labelvalues)
         return
     if len(labelvalues) != len(self._labelnames):
@@ -176,11 +231,12 @@ def _remove(self: Any, *labelvalues: Any) -> None:
     with self._lock:
         self._metrics.pop(texts, None)
     _forget(self)
-    self._promring_family.remove(texts)
+    family.remove_matching(dict(zip(self._labelnames, texts, strict=True)))
 
 
 def _remove_by_labels(self: Any, labels: dict[str, str]) -> None:
-    if not _counts_in_segment(self):
+    family = _shared_family(self)
+    if family is None:
         _vanilla(MetricWrapperBase, "remove_by_labels")(self, labels)
         return
     if not isinstance(labels, dict):
@@ -197,17 +253,18 @@ def _remove_by_labels(self: Any, labels: dict[str, str]) -> None:
             if all(texts[place] == value for place, value in places.items()):
                 self._metrics.pop(texts, None)
     _forget(self)
-    self._promring_family.remove_matching(wanted)
+    family.remove_matching(wanted)
 
 
 def _clear(self: Any) -> None:
-    if not _counts_in_segment(self):
+    family = _shared_family(self)
+    if family is None:
         _vanilla(MetricWrapperBase, "clear")(self)
         return
     with self._lock:
         self._metrics = {}
     _forget(self)
-    self._promring_family.clear()
+    family.clear()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -236,7 +293,9 @@ def _init_collector(self: Any, registry: Any, path: str | None = None) -> None:
 
 
 def _mark_process_dead(pid: int, path: str | None = None) -> None:
-    """Do nothing: who lives is the kernel's word."""
+    """End a worker that this process plays by a `process_identifier`. Who else lives is the kernel's word."""
+    if isinstance(pid, int) and 0 <= pid < 1 << 64:
+        _native.end_worker(pid)
 
 
 def _generate_latest(
@@ -247,6 +306,16 @@ def _generate_latest(
         if text is not None:
             return text
     return _vanilla(exposition, "generate_latest")(registry, escaping)  # type: ignore[no-any-return]
+
+
+def _generate_open_metrics(
+    registry: Any, escaping: str = openmetrics.exposition.UNDERSCORES, version: str = "1.0.0"
+) -> bytes:
+    if escaping == openmetrics.exposition.UNDERSCORES and version == "1.0.0":
+        text = page.registry_page(registry, f"{page.OPEN_METRICS};version=1.0.0")
+        if text is not None:
+            return text
+    return _vanilla(openmetrics.exposition, "generate_latest")(registry, escaping, version)  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -262,6 +331,7 @@ class Value:
 
     _multiprocess = True
     _promring = True
+    _promring_identifier: Callable[[], object] | None = None
 
     def __new__(
         cls,
@@ -277,7 +347,7 @@ class Value:
         """Return what holds the value."""
         if typ in ("counter", "gauge"):
             family = _native.family(typ, name, help_text, labelnames, mode=multiprocess_mode)
-            return family.series(labelvalues)
+            return family.series(labelvalues, cls._promring_identifier)
         return values.MutexValue(typ, metric_name, name, labelnames, labelvalues, help_text)
 
     @classmethod
@@ -286,8 +356,22 @@ class Value:
 
 
 def _multi_process_value(process_identifier: Callable[[], object] = os.getpid) -> type[Value]:
-    """Return a value class; the identifier is not needed: a process's place is its own by the kernel's word."""
-    return type("Value", (Value,), {})
+    """Return a value class; what its objects count is that worker's whose number the identifier returns."""
+    _warn_of_lower_case()
+    identifier = None if process_identifier is os.getpid else staticmethod(process_identifier)
+    return type("Value", (Value,), {"_promring_identifier": identifier})
+
+
+def _warn_of_lower_case() -> None:
+    """Move the directory to its present name and say so, as the library does."""
+    if "prometheus_multiproc_dir" in os.environ and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["prometheus_multiproc_dir"]
+        warnings.warn(
+            "prometheus_multiproc_dir variable has been deprecated in favor of the upper case naming "
+            "PROMETHEUS_MULTIPROC_DIR",
+            DeprecationWarning,
+            stacklevel=3,
+        )
 
 
 def _is_our_value(value_class: Any) -> bool:

@@ -34,8 +34,6 @@ contradicted: set[str] = set()
 # Every metric object that counts into the segment, and gauges that a function answers for.
 adopted: "weakref.WeakSet[Any]" = weakref.WeakSet()
 functions: "weakref.WeakSet[Any]" = weakref.WeakSet()
-# Has any exemplar come? Only pages made in this process can show it.
-keeps_exemplars = False
 
 
 class _Part:
@@ -58,12 +56,12 @@ class _Part:
         """Follows from the sum's."""
 
     def get_exemplar(self) -> Any:
-        """Return the last exemplar of this process."""
+        """Return the last exemplar of any process."""
         return self._series.get_exemplar(self._index)
 
     def set_exemplar(self, exemplar: Exemplar) -> None:
-        """Keep an exemplar."""
-        self._series.set_exemplar(exemplar, self._index)
+        """Keep an exemplar, in the bucket that its value lies in."""
+        self._series.set_exemplar(exemplar)
 
 
 class _Sum(_Part):
@@ -101,7 +99,8 @@ def family_of(metric: Any) -> _native.Family | None:
     name = family_name(metric)
     mode = getattr(metric, "_multiprocess_mode", "")
     buckets = tuple(getattr(metric, "_upper_bounds", ())[:-1])
-    what = (metric._type, name, metric._labelnames, metric._unit, mode, buckets)
+    native = getattr(metric, "_promring_native", None)
+    what = (metric._type, name, metric._labelnames, metric._unit, mode, buckets, native)
     if what in _families:
         return _families[what]
     family = None
@@ -114,6 +113,7 @@ def family_of(metric: Any) -> _native.Family | None:
             unit=metric._unit,
             mode=mode,
             buckets=buckets,
+            native=native,
         )
         declared.add(name)
     except _native.Error as error:
@@ -161,7 +161,7 @@ def adopt(metric: Any) -> bool:
         return False
     series = getattr(metric, "_promring", None)
     if series is None:
-        series = family.series(metric._labelvalues)
+        series = family.series(metric._labelvalues, getattr(values.ValueClass, "_promring_identifier", None))
     else:
         series.rebind(family)
     metric._promring = series
@@ -208,18 +208,18 @@ _PLANTED = ("dec", "inc", "labels", "observe", "set")
 
 
 def _plant(metric: Any, series: _native.Series, owner: type, *calls: str) -> None:
-    """Plant calls, but none that a subclass has made its own."""
+    """Plant calls, but none that a subclass has made its own, and none where each call is to ask whose it is."""
+    if series.is_identified:
+        return
     for call in calls:
         if getattr(type(metric), call) is getattr(owner, call):
             setattr(metric, call, series.bound(call))
 
 
-def keep_exemplar(series: _native.Series, bucket: int, amount: float, exemplar: Any) -> None:
-    """Keep the exemplar that an increment or observation came with, after the library's checks."""
-    global keeps_exemplars
+def keep_exemplar(series: _native.Series, amount: float, exemplar: Any) -> None:
+    """Keep the exemplar that an increment or observation came with for all workers, after the library's checks."""
     _validate_exemplar(exemplar)
-    keeps_exemplars = True
-    series.set_exemplar(Exemplar(exemplar, amount, time.time()), bucket)
+    series.share_exemplar(exemplar, amount, time.time())
 
 
 def answer_by_function(gauge: Any) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from promring import _native, metrics
+from promring import _native, metrics, states
 
 _directory: tuple[int, str] | None = None
 
@@ -29,6 +29,7 @@ def reset() -> Path:
     _native.configure({"segment": segment, "listen": "off"})
     gc.collect()  # metrics that nobody can reach any more must not take names in the fresh segment
     metrics.start_afresh()
+    states.start_afresh()
     _remove_old()
     _remember(fresh)
     return segment
