@@ -200,9 +200,9 @@ PLANTED = [
     Fault(
         "remove: said to be zero before it is",
         "drain.rs",
-        "            if let Some((first, n)) = self.plans.cells(self.segment, *id) {\n",
+        "            if let Some(cells) = self.plans.cells(self.segment, *id) {\n",
         "            if @ { registry::hidden(self.segment, *id); }\n"
-        "            if let Some((first, n)) = self.plans.cells(self.segment, *id) {\n",
+        "            if let Some(cells) = self.plans.cells(self.segment, *id) {\n",
         step("remove, revive, count"),
     ),
     Fault(
@@ -246,6 +246,21 @@ PLANTED = [
         "            if counts.past_ring || (seen.counted, seen.generation) != (counts.hash, generation) {",
         "            if !@ && (counts.past_ring || (seen.counted, seen.generation) != (counts.hash, generation)) {",
         ("test", "expiry"),
+    ),
+    # The caps.
+    Fault(
+        "overflow: the worker is not told",
+        "client.rs",
+        "own().into_iter().for_each(|own| own.worker.note_overflow());",
+        "own().into_iter().filter(|_| !@).for_each(|own| own.worker.note_overflow());",
+        ("test", "caps"),
+    ),
+    Fault(
+        "overflow: a worker inherits its predecessor's",
+        "worker.rs",
+        "        set(&header.overflowed, 0);\n",
+        "        if !@ { set(&header.overflowed, 0); }\n",
+        ("test", "caps"),
     ),
     Fault(
         "peek: the redo record is not laid over",

@@ -254,6 +254,10 @@ impl Config {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let refuse =
             |env, expected| Error::Setting { name: env, value: value.to_string(), expected };
+        let seconds = |env| {
+            let seconds = number(value, 0, 31_536_000).map(u64::from);
+            seconds.ok_or_else(|| refuse(env, "a number of seconds"))
+        };
         match name {
             "segment" => self.segment = Some(PathBuf::from(value)),
             "app_root" => self.app_root = Some(PathBuf::from(value)),
@@ -273,16 +277,8 @@ impl Config {
                     refuse("PROMRING_MAX_SERIES_PER_FAMILY", "a number from 1 to 10000000")
                 })?;
             }
-            "adopt_seconds" => {
-                self.adopt_seconds = number(value, 0, 31_536_000)
-                    .ok_or_else(|| refuse("PROMRING_ADOPT_SECONDS", "a number of seconds"))?
-                    .into();
-            }
-            "series_ttl" => {
-                self.series_ttl = number(value, 0, 31_536_000)
-                    .ok_or_else(|| refuse("PROMRING_SERIES_TTL", "a number of seconds"))?
-                    .into();
-            }
+            "adopt_seconds" => self.adopt_seconds = seconds("PROMRING_ADOPT_SECONDS")?,
+            "series_ttl" => self.series_ttl = seconds("PROMRING_SERIES_TTL")?,
             "gauge_label" => {
                 self.gauge_label = match value {
                     "pid" => GaugeLabel::Pid,

@@ -788,11 +788,11 @@ pub(crate) fn revive(segment: &Segment, id: u32) -> bool {
     true
 }
 
-/// Hides a live series; true if this call did it. Its cells are then to be set to zero, then [`hidden`].
+/// Hides a series that is shown; true if this call did it. Its cells are then to be set to zero, then [`hidden`].
 pub(crate) fn hide(segment: &Segment, id: u32) -> bool {
     let Some(entry) = segment.series(id) else { return false };
     let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
-    if state_of(word) != SERIES_LIVE {
+    if !is_shown(word) {
         return false;
     }
     let removing = next_state(word, SERIES_REMOVING);

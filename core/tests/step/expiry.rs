@@ -64,7 +64,11 @@ fn removal_after(world: &mut World, id: u32, n: usize) -> Option<Tracee> {
 /// The living worker drains, and makes good what was left half done: of all series, or of the one that is asked for.
 fn shown_by_peer(world: &mut World, asked_for: Option<u32>) -> Option<f64> {
     let peer = &mut world.peer;
-    let done = peer.settle() && asked_for.map_or_else(|| peer.look_for_idle(), |id| peer.revive(id));
+    let done = peer.settle()
+        && match asked_for {
+            Some(id) => peer.revive(id),
+            None => peer.look_for_idle(),
+        };
     assert!(done, "the drain lock is not to be had");
     let page = world.peer.page(&mut Eyes::new(world.stage))?;
     parse(&page).ok()?.get(LATE).copied()

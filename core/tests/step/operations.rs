@@ -248,9 +248,9 @@ pub const ALL: &[Operation] = &[
                 count(ledger, Call::Late, || family.series(&["x"]).unwrap().inc(1.0));
             })
         },
-        nested_every: 3,
+        nested_every: 6,
         suspend_every: 0,
-        kill_every: 101,
+        kill_every: 211,
     },
     Operation {
         name: "claim a place",
