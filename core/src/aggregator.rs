@@ -84,6 +84,9 @@ pub fn scrape(accept: &str) -> Page {
 /// As [`scrape`], in a format that was chosen before.
 pub fn scrape_as(choice: Choice) -> Page {
     let started = os::monotonic_ns();
+    if client::config().series_ttl > 0 && role_is_free(client::segment()) {
+        client::expire_idle(); // else the aggregator does it in its rounds
+    }
     let mut copy = client::copy_all();
     let segment = client::segment();
     let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
@@ -313,6 +316,7 @@ fn make_round() {
     let segment = client::segment();
     segment.header().aggregator_beat_ns.store(os::unix_ns(), Ordering::Relaxed); // a time, nothing else to order
     client::drain_and_reap();
+    client::expire_idle();
     static SAID: Mutex<Option<String>> = Mutex::new(None);
     let damage = segment.damage();
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::drain::{self, Copied, Drainer, Plans};
 use crate::error::Error;
 use crate::exemplar;
+use crate::expiry::Idle;
 use crate::layout::*;
 use crate::native::CellMap;
 use crate::os;
@@ -73,6 +74,8 @@ static LOG: Mutex<Option<fn(&str)>> = Mutex::new(None);
 static FAMILIES: Mutex<Vec<&'static Family>> = Mutex::new(Vec::new());
 static ATTACHING: Mutex<()> = Mutex::new(());
 static DIRECT_PLANS: Mutex<Option<Plans>> = Mutex::new(None);
+/// What this process knows of idle series. Only tried.
+static IDLE: Mutex<Idle> = Mutex::new(Idle::new());
 /// Direct adds of this process; paces what costs a system call.
 static DIRECT_ADDS: AtomicU64 = AtomicU64::new(0);
 static FORK_HANDLER: Once = Once::new();
@@ -159,6 +162,7 @@ pub fn detach_for_tests() {
     CONFIG.clear();
     lock(&FAMILIES).clear();
     *lock(&DIRECT_PLANS) = None;
+    *lock(&IDLE) = Idle::new();
 }
 
 /// This process's client works on that segment from now on, as if it had attached to it.
@@ -634,6 +638,20 @@ pub(crate) fn drain_and_reap() {
     }
 }
 
+/// Removes the series that have been idle for the time that is configured, if it is time for a look at them.
+pub(crate) fn expire_idle() {
+    let ttl = Duration::from_secs(config().series_ttl);
+    let now = os::monotonic_ns();
+    let Ok(mut idle) = IDLE.try_lock() else { return }; // another thread is at it
+    if ttl.is_zero() || !idle.is_due(now) {
+        return;
+    }
+    if let Some(own) = own() {
+        let segment = own.worker.segment;
+        own.with_lock_within(LOCK_PATIENCE, |drainer| idle.look(segment, drainer, ttl, now));
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Families
 
@@ -809,7 +827,10 @@ impl Family {
         }
         let segment = segment();
         let series = match self.place(segment, label_values) {
-            Placed::Overflow(id) => self.overflow_series(segment, id),
+            Placed::Overflow(id) => {
+                own().into_iter().for_each(|own| own.worker.note_overflow());
+                self.overflow_series(segment, id)
+            }
             Placed::Series(id) => {
                 let key = LabelValues(label_values.iter().map(|v| Box::from(*v)).collect());
                 *lock(&self.series).entry(key).or_insert_with(|| Series::leak(self, segment, id))
@@ -916,7 +937,7 @@ impl Family {
             let Some(entry) = segment.series(id) else { break };
             let state = entry.state.load(Ordering::Acquire); // partner: `registry::publish`
             let ours = entry.family.load(Ordering::Relaxed) == link.id; // published with `state`
-            if !ours || registry::state_of(state) != SERIES_LIVE {
+            if !ours || !registry::is_shown(state) {
                 continue;
             }
             if entry.text.load(Ordering::Relaxed) == 0 {

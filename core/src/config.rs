@@ -49,6 +49,8 @@ pub struct Config {
     pub max_series_per_family: u32,
     /// A segment abandoned for less than this many seconds is taken up again instead of started afresh.
     pub adopt_seconds: u64,
+    /// A label set in which nothing was counted for so many seconds is removed; 0: none ever is.
+    pub series_ttl: u64,
     /// Label of the per-process gauge modes.
     pub gauge_label: GaugeLabel,
     /// Whether the processes report what they take from the machine (`process_*`).
@@ -110,6 +112,7 @@ impl Default for Config {
             max_series: 100_000,
             max_series_per_family: 10_000,
             adopt_seconds: 0,
+            series_ttl: 0,
             gauge_label: GaugeLabel::Pid,
             process_metrics: true,
             native_histograms: Vec::new(),
@@ -176,6 +179,12 @@ pub const SETTINGS: &[Setting] = &[
         env: "PROMRING_ADOPT_SECONDS",
         default: "0",
         doc: "A server that starts within this time after the last process ended goes on with the old totals; 0 starts afresh.",
+    },
+    Setting {
+        name: "series_ttl",
+        env: "PROMRING_SERIES_TTL",
+        default: "0",
+        doc: "A label set that has counted nothing for so many seconds leaves the page, and begins anew at zero with its next count; 0 keeps all. Gauges stay.",
     },
     Setting {
         name: "gauge_label",
@@ -245,6 +254,10 @@ impl Config {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let refuse =
             |env, expected| Error::Setting { name: env, value: value.to_string(), expected };
+        let seconds = |env| {
+            let seconds = number(value, 0, 31_536_000).map(u64::from);
+            seconds.ok_or_else(|| refuse(env, "a number of seconds"))
+        };
         match name {
             "segment" => self.segment = Some(PathBuf::from(value)),
             "app_root" => self.app_root = Some(PathBuf::from(value)),
@@ -264,11 +277,8 @@ impl Config {
                     refuse("PROMRING_MAX_SERIES_PER_FAMILY", "a number from 1 to 10000000")
                 })?;
             }
-            "adopt_seconds" => {
-                self.adopt_seconds = number(value, 0, 31_536_000)
-                    .ok_or_else(|| refuse("PROMRING_ADOPT_SECONDS", "a number of seconds"))?
-                    .into();
-            }
+            "adopt_seconds" => self.adopt_seconds = seconds("PROMRING_ADOPT_SECONDS")?,
+            "series_ttl" => self.series_ttl = seconds("PROMRING_SERIES_TTL")?,
             "gauge_label" => {
                 self.gauge_label = match value {
                     "pid" => GaugeLabel::Pid,
@@ -306,7 +316,7 @@ impl Config {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics, native_histograms, target_info",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, series_ttl, gauge_label, process_metrics, native_histograms, target_info",
                 })
             }
         }

@@ -56,6 +56,8 @@ pub mod error;
 #[cfg(not(loom))]
 mod exemplar;
 #[cfg(not(loom))]
+mod expiry;
+#[cfg(not(loom))]
 pub mod exposition;
 #[cfg(not(loom))]
 pub mod http;

@@ -4,10 +4,13 @@
 //! imitates the protocol: every step is the shipped function, called for a segment of the proof's choice.
 #![allow(missing_docs)]
 
+use std::time::Duration;
+
 use crate::client::{self, FamilySpec};
 use crate::config::GaugeLabel;
 use crate::drain::{self, Copied, Drainer};
 use crate::exemplar;
+use crate::expiry::Idle;
 use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
 use crate::producer::Memory;
@@ -77,7 +80,7 @@ impl Arena {
     /// Nobody holds the drain lock and no step is pending.
     pub fn is_at_rest(self) -> bool {
         let header = self.0.header();
-        let words = [&header.drain_lock, &header.redo.commit];
+        let words = [&header.drain_lock, &header.redo.commit, &header.expiring];
         words.iter().all(|word| word.load(Ordering::SeqCst) == 0)
     }
 
@@ -136,6 +139,9 @@ pub fn forget_attachment() {
         locks.unlock(LOCK_ATTACHED);
     }
 }
+
+/// A series, and what it had counted at some time.
+pub struct Idling(u32, drain::Counts);
 
 /// One process's part: its place and its side of draining.
 pub struct Peer {
@@ -226,6 +232,31 @@ impl Peer {
             self.unlock();
         }
         registry::revive(self.arena.0, id)
+    }
+
+    /// What a series has counted, in totals.
+    pub fn counts(&mut self, id: u32) -> Idling {
+        Idling(id, self.drainer.counts(id).expect("a series that takes events"))
+    }
+
+    /// Removes a series that has counted nothing since then; false when it has, or the lock is not to be had.
+    pub fn expire(&mut self, idle: &Idling) -> bool {
+        let locked = self.lock();
+        let n = if locked { self.drainer.expire(&[(idle.0, idle.1)]) } else { 0 };
+        if locked {
+            self.unlock();
+        }
+        n == 1
+    }
+
+    /// Looks for idle series for the first time: none is removed, and what others have left half done is made good.
+    pub fn look_for_idle(&mut self) -> bool {
+        let locked = self.lock();
+        if locked {
+            Idle::new().look(self.arena.0, &mut self.drainer, Duration::from_secs(1), 0);
+            self.unlock();
+        }
+        locked
     }
 
     /// What every process does sooner or later; false when the lock is not to be had.

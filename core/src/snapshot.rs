@@ -375,6 +375,8 @@ pub(crate) struct Reader {
     by_cell: Vec<(u32, u32, u32, usize)>,
     /// Families whose overflow series is in the catalog.
     overflowed: Vec<u32>,
+    /// Index of the family whose samples are the workers' look-ups of label sets beyond a cap.
+    by_worker: u32,
 }
 
 impl Reader {
@@ -382,8 +384,19 @@ impl Reader {
         let catalog = Arc::new(Catalog::default());
         let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
         let (cells, overflowed) = (Vec::new(), Vec::new());
-        let seen = None;
-        Reader { segment, target, catalog, seen, places, by_gauge, cells, by_cell, overflowed }
+        let (seen, by_worker) = (None, 0);
+        Reader {
+            segment,
+            target,
+            catalog,
+            seen,
+            places,
+            by_gauge,
+            cells,
+            by_cell,
+            overflowed,
+            by_worker,
+        }
     }
 
     /// Puts values and catalog together. `copied` was drained or peeked by the caller; exponential
@@ -401,7 +414,7 @@ impl Reader {
         let totals = Totals::Copy(copied);
         let any_direct = segment.header().counters.direct_adds.load(Ordering::Relaxed) > 0; // counted before it is added
         let mut numbers = Vec::with_capacity(self.places.len() * 2 + 32);
-        let (gauges, per_worker) = self.read_gauges(&totals, own, label);
+        let (gauges, mut per_worker) = self.read_gauges(&totals, own, label);
         let (mut natives, mut cells) = (Vec::new(), Vec::new());
         for (place, (family, series)) in self.places.iter().zip(series_of(&self.catalog)) {
             let map = self.cells.get(family as usize).and_then(Option::as_ref);
@@ -420,6 +433,8 @@ impl Reader {
             }
         }
         numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
+        numbers.push([0.0, 0.0]); // of the family whose samples are the workers'
+        per_worker.extend(overflowed_by_worker(segment, self.by_worker, label));
         if self.catalog.families.last().is_some_and(|family| family.info) {
             numbers.push([1.0, 1.0]);
         }
@@ -538,6 +553,7 @@ impl Reader {
         self.cells = families.iter().map(map).collect();
         self.overflowed = overflowed(segment);
         families.extend(SelfMetrics::families(segment, &self.overflowed));
+        self.by_worker = families.len() as u32 - 1;
         if !self.target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
             families.push(target_info(&self.target));
         }
@@ -578,7 +594,7 @@ impl<'a> CatalogBuilder<'a> {
     fn add(&mut self, id: u32) -> Option<()> {
         let entry = self.segment.series(id)?;
         let state = entry.state.load(Ordering::Acquire); // partner: `registry::publish`
-        if registry::state_of(state) != SERIES_LIVE {
+        if !registry::is_shown(state) {
             return None;
         }
         let family = entry.family.load(Ordering::Relaxed) as usize; // published with `state`
@@ -753,7 +769,7 @@ impl SelfMetrics {
         ),
     ];
 
-    /// Their families, plus one sample for each family whose cap was reached.
+    /// Their families, plus one sample for each family whose cap was reached, plus one family of the workers'.
     fn families(segment: &Segment, overflowed: &[u32]) -> Vec<CatalogFamily> {
         let created_seconds = count(&segment.header().created_ns) / 1e9;
         let family =
@@ -795,10 +811,17 @@ impl SelfMetrics {
             Some("family"),
             names,
         ));
+        all.push(family(
+            "promring_worker_overflowed_lookups",
+            "Look-ups of label sets that went to an overflow series, by living worker.",
+            MetricType::Gauge,
+            None,
+            vec![String::new()],
+        ));
         all
     }
 
-    /// Their values, in the order of `families`.
+    /// Their values, in the order of `families`, without the workers'.
     fn read<'a>(segment: &'a Segment, overflowed: &'a [u32]) -> impl Iterator<Item = f64> + 'a {
         let fixed = Self::ALL.iter().flat_map(|(_, _, _, series)| series.iter());
         let lookups = |id: &u32| {
@@ -830,6 +853,25 @@ fn target_info(labels: &[(String, String)]) -> CatalogFamily {
 fn claimed(segment: &Segment) -> f64 {
     let places = 0..segment.n_places();
     places.filter(|place| worker::status(segment, *place) == worker::Status::Claimed).count() as f64
+}
+
+/// The workers that have looked up label sets beyond a cap, and how often.
+fn overflowed_by_worker(
+    segment: &Segment,
+    family: u32,
+    label: GaugeLabel,
+) -> impl Iterator<Item = WorkerSample> + '_ {
+    (0..segment.n_places()).filter_map(move |place| {
+        let lookups = count(&segment.place(place)?.overflowed);
+        let claimed = worker::status(segment, place) == worker::Status::Claimed;
+        (claimed && lookups > 0.0).then(|| WorkerSample {
+            family,
+            series: 0,
+            label_name: label.as_str(),
+            label_value: worker_label(segment, place, label),
+            value: lookups,
+        })
+    })
 }
 
 /// Ids of the families whose overflow series is exposed.

@@ -81,6 +81,7 @@ impl Worker {
         set(&header.claimed_ns, os::unix_ns());
         set(&header.flags, 0);
         set(&header.cpu_ns, 0);
+        set(&header.overflowed, 0);
         let claimed = ((generation_of(state) + 1) << 8) | PLACE_LIVE;
         header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`
         segment.share_attachment();
@@ -163,6 +164,11 @@ impl Worker {
             number = first.err().unwrap_or(number);
         }
         self.segment.gauge_chunk(number - 1)?.get(at)
+    }
+
+    /// Notes that the owner has looked up a label set that went to an overflow series.
+    pub(crate) fn note_overflow(&self) {
+        self.header.overflowed.fetch_add(1, Ordering::Relaxed); // a count, no order
     }
 
     /// Notes that a gauge of a live mode was set here: scrapes then ask whether we live.

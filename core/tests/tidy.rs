@@ -23,10 +23,11 @@ const MAY_USE: &[(&str, &str)] = &[
     ("producer", "layout os ring sync"),
     ("worker", "layout os producer ring segment sync"),
     ("drain", "layout os registry ring segment sync totals worker"),
+    ("expiry", "drain registry segment"),
     ("snapshot", "config drain exemplar layout native registry segment sync totals worker"),
     (
         "client",
-        "config drain error exemplar layout native os producer registry ring segment snapshot sync totals worker",
+        "config drain error exemplar expiry layout native os producer registry ring segment snapshot sync totals worker",
     ),
     ("process", "client os sync"),
     ("exposition", "snapshot"),
@@ -35,7 +36,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("cli", "aggregator client config os registry segment worker"),
     (
         "proof",
-        "client config drain exemplar exposition layout producer registry ring segment snapshot sync worker",
+        "client config drain exemplar expiry exposition layout producer registry ring segment snapshot sync worker",
     ),
 ];
 
