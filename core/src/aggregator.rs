@@ -19,7 +19,7 @@ use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::process;
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
-use crate::snapshot::Reader;
+use crate::snapshot::{Reader, Shown};
 use crate::sync::{AtomicRef, AtomicU64, Ordering};
 
 /// How often the aggregator drains and looks whether its master lives.
@@ -91,7 +91,10 @@ pub fn scrape_as(choice: Choice) -> Page {
     let segment = client::segment();
     let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
     if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
-        let reader = Reader::new(segment, client::config().target_info.clone());
+        let config = client::config();
+        let target = config.target_info.clone();
+        let shown = Shown { target, scrape_metrics: config.scrape_metrics };
+        let reader = Reader::new(segment, shown);
         *scraper = Some(Scraper { segment, reader, renderer: Renderer::new() });
     }
     let mut body = Vec::new();

@@ -55,6 +55,8 @@ pub struct Config {
     pub gauge_label: GaugeLabel,
     /// Whether the processes report what they take from the machine (`process_*`).
     pub process_metrics: bool,
+    /// Whether promring's counters of its own drains and scrapes are shown; they alone change while the app is idle.
+    pub scrape_metrics: bool,
     /// Which histograms have exponential buckets, the first rule that fits a name.
     pub native_histograms: Vec<NativeRule>,
     /// Labels of `target_info`, by which Prometheus knows more of the app; not shown without any.
@@ -115,6 +117,7 @@ impl Default for Config {
             series_ttl: 0,
             gauge_label: GaugeLabel::Pid,
             process_metrics: true,
+            scrape_metrics: true,
             native_histograms: Vec::new(),
             target_info: Vec::new(),
         }
@@ -197,6 +200,12 @@ pub const SETTINGS: &[Setting] = &[
         env: "PROMRING_PROCESS_METRICS",
         default: "`on`",
         doc: "Whether `process_cpu_seconds_total` and its kin are shown, for all processes of the app together.",
+    },
+    Setting {
+        name: "scrape_metrics",
+        env: "PROMRING_SCRAPE_METRICS",
+        default: "`on`",
+        doc: "Whether `promring_scrapes_total`, `promring_drains_total` and their seconds are shown: all that a scrape of an idle app changes. With `off`, its pages are the same, byte for byte.",
     },
     Setting {
         name: "native_histograms",
@@ -287,11 +296,12 @@ impl Config {
                 }
             }
             "process_metrics" => {
-                self.process_metrics = match value {
-                    "on" | "true" | "1" => true,
-                    "off" | "false" | "0" => false,
-                    _ => return Err(refuse("PROMRING_PROCESS_METRICS", "on or off")),
-                }
+                self.process_metrics = switch(value)
+                    .ok_or_else(|| refuse("PROMRING_PROCESS_METRICS", "on or off"))?;
+            }
+            "scrape_metrics" => {
+                self.scrape_metrics = switch(value)
+                    .ok_or_else(|| refuse("PROMRING_SCRAPE_METRICS", "on or off"))?;
             }
             "native_histograms" => {
                 let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
@@ -316,7 +326,7 @@ impl Config {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, series_ttl, gauge_label, process_metrics, native_histograms, target_info",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, series_ttl, gauge_label, process_metrics, scrape_metrics, native_histograms, target_info",
                 })
             }
         }
@@ -371,4 +381,12 @@ impl Config {
 
 fn number(text: &str, least: u32, most: u32) -> Option<u32> {
     text.trim().parse().ok().filter(|n| (least..=most).contains(n))
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" | "true" | "1" => Some(true),
+        "off" | "false" | "0" => Some(false),
+        _ => None,
+    }
 }

@@ -17,7 +17,7 @@ use crate::producer::Memory;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
 use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
-use crate::snapshot::Reader;
+use crate::snapshot::{Reader, Shown};
 use crate::sync::Ordering;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
@@ -292,7 +292,8 @@ pub struct Eyes {
 
 impl Eyes {
     pub fn new(arena: Arena) -> Eyes {
-        Eyes { reader: Reader::new(arena.0, Vec::new()), renderer: Renderer::new() }
+        let shown = Shown { target: Vec::new(), scrape_metrics: true };
+        Eyes { reader: Reader::new(arena.0, shown), renderer: Renderer::new() }
     }
 
     fn page(&mut self, copied: &Copied, own: Option<usize>) -> String {

@@ -357,11 +357,19 @@ pub(crate) fn worker_label(segment: &Segment, place: usize, label: GaugeLabel) -
 // ---------------------------------------------------------------------------------------------
 // The reader of everything
 
+/// What is shown besides the app's metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// Labels of `target_info`; without any, it is not shown.
+    pub target: Vec<(String, String)>,
+    /// The counters of drains and scrapes.
+    pub scrape_metrics: bool,
+}
+
 /// Keeps the catalog and where its values lie from one scrape to the next.
 pub(crate) struct Reader {
     segment: &'static Segment,
-    /// Labels of `target_info`; without any, it is not shown.
-    target: Vec<(String, String)>,
+    shown: Shown,
     catalog: Arc<Catalog>,
     /// The segment's version of the catalog; None before the first.
     seen: Option<u64>,
@@ -380,14 +388,14 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(segment: &'static Segment, target: Vec<(String, String)>) -> Reader {
+    pub(crate) fn new(segment: &'static Segment, shown: Shown) -> Reader {
         let catalog = Arc::new(Catalog::default());
         let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
         let (cells, overflowed) = (Vec::new(), Vec::new());
         let (seen, by_worker) = (None, 0);
         Reader {
             segment,
-            target,
+            shown,
             catalog,
             seen,
             places,
@@ -432,7 +440,8 @@ impl Reader {
                 read_events(segment, &totals, place, any_direct, &mut numbers);
             }
         }
-        numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
+        let own = SelfMetrics::of(&self.shown);
+        numbers.extend(own.read(segment, &self.overflowed).map(|value| [value, 1.0]));
         numbers.push([0.0, 0.0]); // of the family whose samples are the workers'
         per_worker.extend(overflowed_by_worker(segment, self.by_worker, label));
         if self.catalog.families.last().is_some_and(|family| family.info) {
@@ -552,10 +561,11 @@ impl Reader {
         let map = |f: &CatalogFamily| f.native.map(|native| CellMap::new(&f.buckets, native));
         self.cells = families.iter().map(map).collect();
         self.overflowed = overflowed(segment);
-        families.extend(SelfMetrics::families(segment, &self.overflowed));
+        families.extend(SelfMetrics::of(&self.shown).families(segment, &self.overflowed));
         self.by_worker = families.len() as u32 - 1;
-        if !self.target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
-            families.push(target_info(&self.target));
+        let target = &self.shown.target;
+        if !target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
+            families.push(target_info(target));
         }
         self.places = places;
         self.catalog = Arc::new(Catalog { version: now, families });
@@ -650,7 +660,7 @@ impl<'a> CatalogBuilder<'a> {
 // Self-metrics
 
 /// What promring says about itself, `promring_*`.
-struct SelfMetrics;
+struct SelfMetrics(&'static [&'static [SelfMetric]]);
 
 /// One family of them: name, help, type, and its series: label value and how to read it.
 type SelfMetric =
@@ -667,7 +677,13 @@ fn count(word: &AtomicU64) -> f64 {
 }
 
 impl SelfMetrics {
-    const ALL: &'static [SelfMetric] = &[
+    fn of(shown: &Shown) -> SelfMetrics {
+        const ALL: &[&[SelfMetric]] = &[SelfMetrics::STEADY, SelfMetrics::OF_SCRAPES];
+        SelfMetrics(if shown.scrape_metrics { ALL } else { &ALL[..1] })
+    }
+
+    /// Those that change only if something happens in the app.
+    const STEADY: &'static [SelfMetric] = &[
         ("promring_workers", "Worker places claimed now.", MetricType::Gauge, &[("", claimed)]),
         (
             "promring_workers_claimed_total",
@@ -726,34 +742,10 @@ impl SelfMetrics {
             &[("", counter_of!(exemplars_no_space))],
         ),
         (
-            "promring_drains_total",
-            "Drain passes over all rings.",
-            MetricType::Counter,
-            &[("", counter_of!(drains))],
-        ),
-        (
-            "promring_drain_seconds_total",
-            "Time spent in them.",
-            MetricType::Counter,
-            &[("", |segment| count(&segment.header().counters.drain_ns) / 1e9)],
-        ),
-        (
             "promring_drain_lock_takeovers_total",
             "Drain locks taken from a dead holder.",
             MetricType::Counter,
             &[("", counter_of!(takeovers))],
-        ),
-        (
-            "promring_scrapes_total",
-            "Expositions rendered.",
-            MetricType::Counter,
-            &[("", counter_of!(scrapes))],
-        ),
-        (
-            "promring_scrape_seconds_total",
-            "Time spent in them.",
-            MetricType::Counter,
-            &[("", |segment| count(&segment.header().counters.scrape_ns) / 1e9)],
         ),
         (
             "promring_peeks_total",
@@ -769,8 +761,40 @@ impl SelfMetrics {
         ),
     ];
 
+    /// Those that every drain and every scrape changes.
+    const OF_SCRAPES: &'static [SelfMetric] = &[
+        (
+            "promring_drains_total",
+            "Drain passes over all rings.",
+            MetricType::Counter,
+            &[("", counter_of!(drains))],
+        ),
+        (
+            "promring_drain_seconds_total",
+            "Time spent in them.",
+            MetricType::Counter,
+            &[("", |segment| count(&segment.header().counters.drain_ns) / 1e9)],
+        ),
+        (
+            "promring_scrapes_total",
+            "Expositions rendered.",
+            MetricType::Counter,
+            &[("", counter_of!(scrapes))],
+        ),
+        (
+            "promring_scrape_seconds_total",
+            "Time spent in them.",
+            MetricType::Counter,
+            &[("", |segment| count(&segment.header().counters.scrape_ns) / 1e9)],
+        ),
+    ];
+
+    fn all(&self) -> impl Iterator<Item = &'static SelfMetric> {
+        self.0.iter().copied().flatten()
+    }
+
     /// Their families, plus one sample for each family whose cap was reached, plus one family of the workers'.
-    fn families(segment: &Segment, overflowed: &[u32]) -> Vec<CatalogFamily> {
+    fn families(&self, segment: &Segment, overflowed: &[u32]) -> Vec<CatalogFamily> {
         let created_seconds = count(&segment.header().created_ns) / 1e9;
         let family =
             |name: &str, help: &str, metric_type, label: Option<&str>, values: Vec<String>| {
@@ -793,8 +817,8 @@ impl SelfMetrics {
                         .collect(),
                 }
             };
-        let mut all: Vec<CatalogFamily> = Self::ALL
-            .iter()
+        let mut all: Vec<CatalogFamily> = self
+            .all()
             .map(|(name, help, metric_type, series)| {
                 let label = (series.len() > 1).then_some("reason");
                 let values = series.iter().map(|(value, _)| (*value).to_string()).collect();
@@ -822,8 +846,12 @@ impl SelfMetrics {
     }
 
     /// Their values, in the order of `families`, without the workers'.
-    fn read<'a>(segment: &'a Segment, overflowed: &'a [u32]) -> impl Iterator<Item = f64> + 'a {
-        let fixed = Self::ALL.iter().flat_map(|(_, _, _, series)| series.iter());
+    fn read<'a>(
+        &self,
+        segment: &'a Segment,
+        overflowed: &'a [u32],
+    ) -> impl Iterator<Item = f64> + 'a {
+        let fixed = self.all().flat_map(|(_, _, _, series)| series.iter());
         let lookups = |id: &u32| {
             segment.family(*id).map_or(0.0, |f| f64::from(f.overflowed.load(Ordering::Relaxed)))
             // a count, no order
