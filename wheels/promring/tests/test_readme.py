@@ -1,4 +1,4 @@
-"""The Python that the READMEs show works as written."""
+"""The Python that the READMEs and the pages in docs show works as written."""
 
 import re
 
@@ -29,3 +29,14 @@ def test_all_other_python_of_the_wheel_s_readme_runs():
     for block in blocks("wheels/promring/README.md"):
         if "make_wsgi_app" not in block:
             exec(compile(block, "README.md", "exec"), {})
+
+
+PAGES = sorted(path.name for path in (REPOSITORY / "wheels/promring/docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_of_the_pages_runs(page, segment):
+    """As one program for each page: later blocks use what earlier ones have made."""
+    program = "\n".join(blocks(f"wheels/promring/docs/{page}"))
+    assert program
+    run(program, environment(segment.with_name("page")))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from promring import _native, metrics, states
+from promring.statsd import calls
 
 _directory: tuple[int, str] | None = None
 
@@ -30,6 +31,7 @@ def reset() -> Path:
     gc.collect()  # metrics that nobody can reach any more must not take names in the fresh segment
     metrics.start_afresh()
     states.start_afresh()
+    calls.start_afresh()
     _remove_old()
     _remember(fresh)
     return segment
