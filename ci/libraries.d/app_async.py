@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = Histogram("work_seconds", "Time of a request.")
 ERRORS = Counter("work_errors", "Requests that raised.")
+DONE = Counter("app_done", "What the app counts itself.")
 BUSY = Gauge("work_busy", "Requests under way.", multiprocess_mode="livesum")
 
 
@@ -15,6 +16,7 @@ BUSY = Gauge("work_busy", "Requests under way.", multiprocess_mode="livesum")
 @aio.track_inprogress(BUSY)
 async def work(request):
     """Answer who did it, after an error that is counted."""
+    DONE.inc(exemplar={"trace_id": str(os.getpid())})
     try:
         await fail()
     except LookupError:

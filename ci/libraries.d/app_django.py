@@ -7,7 +7,9 @@ from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import include, path
+from prometheus_client import Counter
 
+DONE = Counter("app_done", "What the app counts itself.")
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     INSTALLED_APPS=["django_prometheus"],
@@ -23,6 +25,7 @@ django.setup()
 
 def work(request):
     """Answer who did it."""
+    DONE.inc(exemplar={"trace_id": str(os.getpid())})
     return HttpResponse(str(os.getpid()))
 
 

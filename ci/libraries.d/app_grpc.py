@@ -7,12 +7,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from prometheus_client import start_http_server
+from prometheus_client import Counter, start_http_server
 from py_grpc_prometheus.prometheus_server_interceptor import PromServerInterceptor
+
+DONE = Counter("app_done", "What the app counts itself.")
 
 
 def work(request, context):
     """Answer who did it."""
+    DONE.inc(exemplar={"trace_id": str(os.getpid())})
     return str(os.getpid()).encode()
 
 

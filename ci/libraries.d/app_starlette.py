@@ -2,14 +2,18 @@
 
 import os
 
+from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette_exporter import PrometheusMiddleware, handle_openmetrics
 
+DONE = Counter("app_done", "What the app counts itself.")
+
 
 async def work(request):
     """Answer who did it."""
+    DONE.inc(exemplar={"trace_id": str(os.getpid())})
     return PlainTextResponse(str(os.getpid()))
 
 

@@ -19,8 +19,10 @@ WORKERS = 3
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 ANYTHING = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-# What one request adds, as (sample, labels among others, times); `exemplar` is the sample that has one.
+# What one request adds, as (sample, labels among others, times); `exemplar` is the library's sample that has one. Each
+# app counts by itself, too, with an exemplar.
 Library = namedtuple("Library", "app server counts exemplar", defaults=[None])
+DONE = ("app_done_total", {}, 1)
 ON_UVICORN = ["-k", "uvicorn_worker.UvicornWorker"]
 GRPC = {"grpc_service": "Work", "grpc_method": "Do", "grpc_type": "UNARY"}
 LIBRARIES = {
@@ -128,12 +130,12 @@ class App:
         samples = [s for family in (openmetrics if is_openmetrics else text)(page) for s in family.samples]
         return [
             sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
-            for name, labels, _ in self.library.counts
+            for name, labels, _ in [*self.library.counts, DONE]
         ]
 
     def compare(self):
         """Return the sums of each page: those that were to be, or what they were after a while."""
-        wanted = [self.asked * times for _, _, times in self.library.counts]
+        wanted = [self.asked * times for _, _, times in [*self.library.counts, DONE]]
         for page in self.pages:
             try:  # a server may answer before it counts, and the aggregator's page is up to 100 ms old
                 wait_until("the sums", lambda page=page: self.sums(page) == wanted, 20)
@@ -142,12 +144,11 @@ class App:
         return wanted, [self.sums(page) for page in self.pages]
 
     def exemplars(self):
-        """Return the numbers of exemplars of both pages, where the library gives any."""
-        if not self.library.exemplar:
-            return []
-        pages = [fetch(page, OPENMETRICS)[0] for page in self.pages]
-        found = [[s for family in openmetrics(page) for s in family.samples] for page in pages]
-        return [sum(s.name == self.library.exemplar and s.exemplar is not None for s in samples) for samples in found]
+        """Return the numbers of exemplars of each page, the app's and the library's, where the page may have any."""
+        pages = [page for page, is_openmetrics in (fetch(page, OPENMETRICS) for page in self.pages) if is_openmetrics]
+        found = [[s for family in openmetrics(page) for s in family.samples if s.exemplar] for page in pages]
+        wanted = filter(None, [DONE[0], self.library.exemplar])
+        return [sum(s.name == name for s in samples) for name in wanted for samples in found]
 
 
 def check(name, requests, place):
@@ -160,9 +161,9 @@ def check(name, requests, place):
             app.ask()
         wanted, found = app.compare()
         exemplars = app.exemplars()
-        passed = all(sums == wanted for sums in found) and all(exemplars)
+        passed = all(sums == wanted for sums in found) and bool(exemplars) and all(exemplars)
         counted = " ".join("/".join(f"{number:g}" for number in sums) for sums in found)
-        shown = " ".join(map(str, exemplars)) or "-"
+        shown = " ".join(map(str, exemplars))
         row = f"{app.asked:9} {len(app.workers):8}  {counted:28} {shown:>9}"
     except (DemoError, OSError, grpc.RpcError, KeyError, ValueError) as error:
         passed, row = False, f" {error!r}"
