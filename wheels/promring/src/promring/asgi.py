@@ -117,5 +117,6 @@ def _route(scope: Message) -> str:
     names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
     mounted = "/".join(names.get(part, part) for part in mounted.split("/"))
     route = scope.get("route")
-    has_told = route is not None and not hasattr(route, "routes")  # a mount speaks for what it leads to
-    return f"{mounted}{route.path}" if has_told else mounted
+    if route is None or hasattr(route, "routes"):  # a mount, which is told by where it stands
+        return mounted
+    return f"{mounted}{route.path}"
