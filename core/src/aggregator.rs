@@ -19,7 +19,7 @@ use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::process;
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
-use crate::snapshot::Reader;
+use crate::snapshot::{Reader, Shown};
 use crate::sync::{AtomicRef, AtomicU64, Ordering};
 
 /// How often the aggregator drains and looks whether its master lives.
@@ -84,11 +84,17 @@ pub fn scrape(accept: &str) -> Page {
 /// As [`scrape`], in a format that was chosen before.
 pub fn scrape_as(choice: Choice) -> Page {
     let started = os::monotonic_ns();
+    if client::config().series_ttl > 0 && role_is_free(client::segment()) {
+        client::expire_idle(); // else the aggregator does it in its rounds
+    }
     let mut copy = client::copy_all();
     let segment = client::segment();
     let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
     if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
-        let reader = Reader::new(segment, client::config().target_info.clone());
+        let config = client::config();
+        let target = config.target_info.clone();
+        let shown = Shown { target, scrape_metrics: config.scrape_metrics };
+        let reader = Reader::new(segment, shown);
         *scraper = Some(Scraper { segment, reader, renderer: Renderer::new() });
     }
     let mut body = Vec::new();
@@ -313,6 +319,7 @@ fn make_round() {
     let segment = client::segment();
     segment.header().aggregator_beat_ns.store(os::unix_ns(), Ordering::Relaxed); // a time, nothing else to order
     client::drain_and_reap();
+    client::expire_idle();
     static SAID: Mutex<Option<String>> = Mutex::new(None);
     let damage = segment.damage();
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);

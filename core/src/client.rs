@@ -22,14 +22,16 @@ use crate::config::Config;
 use crate::drain::{self, Copied, Drainer, Plans};
 use crate::error::Error;
 use crate::exemplar;
+use crate::expiry::Idle;
 use crate::layout::*;
 use crate::native::CellMap;
 use crate::os;
+use crate::producer::{self, Memory, Producer};
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
 use crate::segment::{Caps, Carrier, Segment};
 use crate::snapshot::{self, SeriesPlace, Totals};
-use crate::sync::{AtomicRef, AtomicU128, AtomicU64, Ordering};
+use crate::sync::{AlwaysRef, AtomicRef, AtomicU128, AtomicU64, Ordering};
 use crate::totals;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
@@ -57,8 +59,9 @@ pub(crate) struct Own {
 
 /// The place by which this process drains and sets gauges. Emptied in forked children.
 static OWN: os::PerProcess<Own> = os::PerProcess::new();
-/// Where the hot path pushes: that same place, or nowhere where threads push at the same time.
-static PRODUCER: os::PerProcess<Worker> = os::PerProcess::new();
+/// Where the hot path pushes: into that same place, or nowhere where threads push at the same time. A forked child
+/// finds nobody's producer there, too (`producer::Memory::WipedOnFork`).
+static PRODUCER: AlwaysRef<Producer> = AlwaysRef::new(&producer::NOBODYS);
 /// Further places of this process, each under the identifier of the worker that it plays.
 static PLAYED: os::PerProcess<Mutex<Vec<(u64, &'static Own)>>> = os::PerProcess::new();
 /// Held while a place is claimed: the kernel would give a byte to two threads of one process. Only tried.
@@ -71,6 +74,8 @@ static LOG: Mutex<Option<fn(&str)>> = Mutex::new(None);
 static FAMILIES: Mutex<Vec<&'static Family>> = Mutex::new(Vec::new());
 static ATTACHING: Mutex<()> = Mutex::new(());
 static DIRECT_PLANS: Mutex<Option<Plans>> = Mutex::new(None);
+/// What this process knows of idle series. Only tried.
+static IDLE: Mutex<Idle> = Mutex::new(Idle::new());
 /// Direct adds of this process; paces what costs a system call.
 static DIRECT_ADDS: AtomicU64 = AtomicU64::new(0);
 static FORK_HANDLER: Once = Once::new();
@@ -82,7 +87,7 @@ extern "C" fn forget_place_in_child() {
 
 /// The next call claims another place: in a forked child, or when ours was taken from us.
 fn forget_place() {
-    PRODUCER.clear();
+    PRODUCER.set(&producer::NOBODYS);
     OWN.clear();
     DIRECT_ADDS.store(0, Ordering::Relaxed); // a child without a place claims one at its first increment
 }
@@ -157,6 +162,7 @@ pub fn detach_for_tests() {
     CONFIG.clear();
     lock(&FAMILIES).clear();
     *lock(&DIRECT_PLANS) = None;
+    *lock(&IDLE) = Idle::new();
 }
 
 /// This process's client works on that segment from now on, as if it had attached to it.
@@ -258,7 +264,7 @@ fn own() -> Option<&'static Own> {
     if worker::is_threaded() {
         lock(&own.idle).push(own); // one of the threads may push into it
     } else {
-        PRODUCER.set(&own.worker);
+        PRODUCER.set(own.worker.producer);
     }
     // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
     own.with_lock(true, Drainer::reap_dead);
@@ -273,7 +279,7 @@ fn claim_where_others_look(_claiming: &MutexGuard<()>) -> Option<Worker> {
         if segment.is_retired() {
             segment = attach_anew();
         }
-        let worker = Worker::claim(segment)?;
+        let worker = Worker::claim(segment, Memory::WipedOnFork)?;
         if !segment.is_retired() {
             return Some(worker); // attached and not retired: nobody retires it from now on
         }
@@ -309,7 +315,7 @@ pub fn allow_threads() {
         return;
     }
     worker::allow_threads();
-    PRODUCER.clear();
+    PRODUCER.set(&producer::NOBODYS);
     if let Some(own) = OWN.get() {
         worker::note_mine(own.worker.place);
         lock(&own.idle).push(own);
@@ -335,7 +341,7 @@ impl ThreadPlace {
         let idle = lock(&process.idle).pop();
         let claim = || {
             let _claiming = CLAIMING.try_lock().ok()?;
-            Worker::claim(process.worker.segment).map(Own::leak)
+            Worker::claim(process.worker.segment, Memory::KeptInForks).map(Own::leak)
         };
         let place = idle.filter(|place| place.worker.owns_place()).or_else(claim)?;
         self.0.set(Some((place, process)));
@@ -368,19 +374,14 @@ const MAX_PLAYED: usize = 64;
 /// prometheus_client's `MultiProcessValue(process_identifier)` wants this.
 pub fn as_worker<R>(number: u64, work: impl FnOnce() -> R) -> R {
     let Some(played) = played(number) else { return work() };
-    let host = OWN.get();
+    let (host, producer) = (OWN.get(), PRODUCER.get());
     OWN.set(played);
-    PRODUCER.set(&played.worker);
+    PRODUCER.set(played.worker.producer);
     let result = work();
+    PRODUCER.set(producer);
     match host {
-        Some(own) => {
-            OWN.set(own);
-            PRODUCER.set(&own.worker);
-        }
-        None => {
-            OWN.clear();
-            PRODUCER.clear();
-        }
+        Some(own) => OWN.set(own),
+        None => OWN.clear(),
     }
     result
 }
@@ -478,15 +479,12 @@ impl Own {
 // ---------------------------------------------------------------------------------------------
 // Pushing
 
-/// The hot path: two loads to find the ring, two stores to fill a slot.
+/// The hot path.
 #[inline]
 fn push(series: &Series, packed: u64, value: f64) {
-    if let Some(worker) = PRODUCER.get() {
-        if worker.push(packed, value) {
-            return;
-        }
+    if !PRODUCER.get().push(packed, value) {
+        push_slow(series, packed, value);
     }
-    push_slow(series, packed, value);
 }
 
 /// Threads, no place yet, place lost, end of the lap, ring due for a drain, or ring full: in this order.
@@ -511,12 +509,13 @@ fn push_to_ring(packed: impl Fn() -> u64, value: f64) -> bool {
         return false;
     }
     let Some(own) = producer() else { return false };
-    if own.worker.push(packed(), value) {
+    let push = || own.worker.producer.push(packed(), value);
+    if push() {
         return true;
     }
     own.self_help((waiting + 1).is_multiple_of(ASK_KERNEL_EVERY));
     aggregator::look_after();
-    own.worker.extend() && own.worker.push(packed(), value)
+    own.worker.extend() && push()
 }
 
 /// Ring full and the drain lock busy, or no place at all: add to the shared direct cells. Nothing is
@@ -636,6 +635,20 @@ pub(crate) fn drain_and_reap() {
             drainer.drain_all();
             drainer.reap_dead();
         });
+    }
+}
+
+/// Removes the series that have been idle for the time that is configured, if it is time for a look at them.
+pub(crate) fn expire_idle() {
+    let ttl = Duration::from_secs(config().series_ttl);
+    let now = os::monotonic_ns();
+    let Ok(mut idle) = IDLE.try_lock() else { return }; // another thread is at it
+    if ttl.is_zero() || !idle.is_due(now) {
+        return;
+    }
+    if let Some(own) = own() {
+        let segment = own.worker.segment;
+        own.with_lock_within(LOCK_PATIENCE, |drainer| idle.look(segment, drainer, ttl, now));
     }
 }
 
@@ -814,7 +827,10 @@ impl Family {
         }
         let segment = segment();
         let series = match self.place(segment, label_values) {
-            Placed::Overflow(id) => self.overflow_series(segment, id),
+            Placed::Overflow(id) => {
+                own().into_iter().for_each(|own| own.worker.note_overflow());
+                self.overflow_series(segment, id)
+            }
             Placed::Series(id) => {
                 let key = LabelValues(label_values.iter().map(|v| Box::from(*v)).collect());
                 *lock(&self.series).entry(key).or_insert_with(|| Series::leak(self, segment, id))
@@ -921,7 +937,7 @@ impl Family {
             let Some(entry) = segment.series(id) else { break };
             let state = entry.state.load(Ordering::Acquire); // partner: `registry::publish`
             let ours = entry.family.load(Ordering::Relaxed) == link.id; // published with `state`
-            if !ours || registry::state_of(state) != SERIES_LIVE {
+            if !ours || !registry::is_shown(state) {
                 continue;
             }
             if entry.text.load(Ordering::Relaxed) == 0 {
@@ -1091,7 +1107,9 @@ impl Series {
     /// infinite or this takes no observations.
     #[inline]
     pub fn observe(&self, value: f64) -> bool {
-        if self.takes_observations() && value.abs() < f64::INFINITY {
+        // Finite, by one comparison of the bits but the sign's.
+        let finite = value.to_bits() << 1 < f64::INFINITY.to_bits() << 1;
+        if finite && self.takes_observations() {
             push(self, self.packed(), value);
             return true;
         }

@@ -49,10 +49,14 @@ pub struct Config {
     pub max_series_per_family: u32,
     /// A segment abandoned for less than this many seconds is taken up again instead of started afresh.
     pub adopt_seconds: u64,
+    /// A label set in which nothing was counted for so many seconds is removed; 0: none ever is.
+    pub series_ttl: u64,
     /// Label of the per-process gauge modes.
     pub gauge_label: GaugeLabel,
     /// Whether the processes report what they take from the machine (`process_*`).
     pub process_metrics: bool,
+    /// Whether promring's counters of its own drains and scrapes are shown; they alone change while the app is idle.
+    pub scrape_metrics: bool,
     /// Which histograms have exponential buckets, the first rule that fits a name.
     pub native_histograms: Vec<NativeRule>,
     /// Labels of `target_info`, by which Prometheus knows more of the app; not shown without any.
@@ -110,8 +114,10 @@ impl Default for Config {
             max_series: 100_000,
             max_series_per_family: 10_000,
             adopt_seconds: 0,
+            series_ttl: 0,
             gauge_label: GaugeLabel::Pid,
             process_metrics: true,
+            scrape_metrics: true,
             native_histograms: Vec::new(),
             target_info: Vec::new(),
         }
@@ -178,6 +184,12 @@ pub const SETTINGS: &[Setting] = &[
         doc: "A server that starts within this time after the last process ended goes on with the old totals; 0 starts afresh.",
     },
     Setting {
+        name: "series_ttl",
+        env: "PROMRING_SERIES_TTL",
+        default: "0",
+        doc: "A label set that has counted nothing for so many seconds leaves the page, and begins anew at zero with its next count; 0 keeps all. Gauges stay.",
+    },
+    Setting {
         name: "gauge_label",
         env: "PROMRING_GAUGE_LABEL",
         default: "`pid`",
@@ -188,6 +200,12 @@ pub const SETTINGS: &[Setting] = &[
         env: "PROMRING_PROCESS_METRICS",
         default: "`on`",
         doc: "Whether `process_cpu_seconds_total` and its kin are shown, for all processes of the app together.",
+    },
+    Setting {
+        name: "scrape_metrics",
+        env: "PROMRING_SCRAPE_METRICS",
+        default: "`on`",
+        doc: "Whether `promring_scrapes_total`, `promring_drains_total` and their seconds are shown: all that a scrape of an idle app changes. With `off`, its pages are the same, byte for byte.",
     },
     Setting {
         name: "native_histograms",
@@ -245,6 +263,10 @@ impl Config {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let refuse =
             |env, expected| Error::Setting { name: env, value: value.to_string(), expected };
+        let seconds = |env| {
+            let seconds = number(value, 0, 31_536_000).map(u64::from);
+            seconds.ok_or_else(|| refuse(env, "a number of seconds"))
+        };
         match name {
             "segment" => self.segment = Some(PathBuf::from(value)),
             "app_root" => self.app_root = Some(PathBuf::from(value)),
@@ -264,11 +286,8 @@ impl Config {
                     refuse("PROMRING_MAX_SERIES_PER_FAMILY", "a number from 1 to 10000000")
                 })?;
             }
-            "adopt_seconds" => {
-                self.adopt_seconds = number(value, 0, 31_536_000)
-                    .ok_or_else(|| refuse("PROMRING_ADOPT_SECONDS", "a number of seconds"))?
-                    .into();
-            }
+            "adopt_seconds" => self.adopt_seconds = seconds("PROMRING_ADOPT_SECONDS")?,
+            "series_ttl" => self.series_ttl = seconds("PROMRING_SERIES_TTL")?,
             "gauge_label" => {
                 self.gauge_label = match value {
                     "pid" => GaugeLabel::Pid,
@@ -277,11 +296,12 @@ impl Config {
                 }
             }
             "process_metrics" => {
-                self.process_metrics = match value {
-                    "on" | "true" | "1" => true,
-                    "off" | "false" | "0" => false,
-                    _ => return Err(refuse("PROMRING_PROCESS_METRICS", "on or off")),
-                }
+                self.process_metrics = switch(value)
+                    .ok_or_else(|| refuse("PROMRING_PROCESS_METRICS", "on or off"))?;
+            }
+            "scrape_metrics" => {
+                self.scrape_metrics = switch(value)
+                    .ok_or_else(|| refuse("PROMRING_SCRAPE_METRICS", "on or off"))?;
             }
             "native_histograms" => {
                 let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
@@ -306,7 +326,7 @@ impl Config {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, gauge_label, process_metrics, native_histograms, target_info",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, series_ttl, gauge_label, process_metrics, scrape_metrics, native_histograms, target_info",
                 })
             }
         }
@@ -361,4 +381,12 @@ impl Config {
 
 fn number(text: &str, least: u32, most: u32) -> Option<u32> {
     text.trim().parse().ok().filter(|n| (least..=most).contains(n))
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" | "true" | "1" => Some(true),
+        "off" | "false" | "0" => Some(false),
+        _ => None,
+    }
 }

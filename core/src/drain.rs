@@ -46,12 +46,22 @@
 //! Its cells are set to zero under the lock, after all rings: no redo is needed, since a series that is
 //! still `REMOVING` when its remover dies is hidden, and whoever revives it sets them to zero again.
 //!
+//! # Removing an idle series
+//! Here nobody has said that its counts may go, so an event that comes at that moment must not be lost. Under the
+//! lock: the series is *suspended* (who wants to count finds it removed, and waits for the lock or goes elsewhere;
+//! it stays on the page), then all rings are drained. Has it counted since it was found idle, it is resumed. If not,
+//! `expiring` <- its id is the commit point: it leaves the page, its cells are set to zero, `expiring` <- 0. Killed
+//! before the commit point, the next who meets the suspended series resumes it; killed after it, [`recover`] goes on
+//! before anything else is drained. Who had looked before the suspension and pushes after the draining has his event
+//! drained into the hidden series' empty cells: `expiry` brings it back, with a new creation time.
+//!
 //! # Looking without the lock
 //! [`peek`] copies totals and walks rings while the holder is stopped. It is right if neither `commit`
 //! nor the lock word nor its sequence number changed meanwhile; the committed event's words are laid
 //! over the copy, as a successor would.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::layout::*;
@@ -137,10 +147,18 @@ impl Plans {
         Some((plan.cell, totals::whole(event.value)?))
     }
 
-    /// The cells of a series: the first one, and how many.
-    fn cells(&mut self, segment: &Segment, id: u32) -> Option<(u32, u32)> {
+    /// The cells of a series.
+    fn cells(&mut self, segment: &Segment, id: u32) -> Option<Range<usize>> {
         let plan = self.look_up(segment, id)?;
-        Some((plan.cell, self.n_cells(plan)))
+        Some(plan.cell as usize..(plan.cell + self.n_cells(plan)) as usize)
+    }
+
+    /// Those of a series that takes events.
+    fn event_cells(&mut self, segment: &Segment, id: u32) -> Option<Range<usize>> {
+        let known = self.by_id.get(id as usize).filter(|plan| plan.shape != UNKNOWN).copied();
+        let plan = known.or_else(|| self.look_up(segment, id))?;
+        let cells = plan.cell as usize..(plan.cell + self.n_cells(plan)) as usize;
+        (plan.shape != NO_EVENTS).then_some(cells)
     }
 
     fn n_cells(&self, plan: Plan) -> u32 {
@@ -454,27 +472,69 @@ impl Drainer {
     /// Sets the cells of hidden series to zero, behind everything that was counted; the lock is held.
     pub(crate) fn zero_hidden(&mut self, ids: &[u32]) {
         self.drain_all();
-        let cells = all_cells(self.segment);
-        let direct = self.segment.slice::<DirectCell>(Region::Direct, 0, cells.len());
         for id in ids {
-            if !registry::is_removing(self.segment, *id) {
-                continue; // somebody else has done it
+            if registry::resume(self.segment, *id) || !registry::is_removing(self.segment, *id) {
+                continue; // somebody else has done it, or has died before it was decided
             }
-            if let Some((first, n)) = self.plans.cells(self.segment, *id) {
-                let range = first as usize..(first + n) as usize;
-                for cell in cells.get(range.clone()).unwrap_or(&[]) {
-                    store_cell(cell, Words::default());
-                }
-                for cell in direct.and_then(|cells| cells.get(range)).unwrap_or(&[]) {
-                    totals::update_direct(cell, |_| Words::default());
-                }
+            if let Some(cells) = self.plans.cells(self.segment, *id) {
+                let direct = direct_cells(self.segment).get(cells.clone()).unwrap_or(&[]);
+                zero(self.segment, cells);
+                direct.iter().for_each(|cell| totals::update_direct(cell, |_| Words::default()));
             }
             registry::hidden(self.segment, *id);
         }
     }
 
+    /// What a series has counted until now; None if it takes no events.
+    pub(crate) fn counts(&mut self, id: u32) -> Option<Counts> {
+        let cells = self.plans.event_cells(self.segment, id)?;
+        let past_ring = |cell: &DirectCell| Words::of_direct(cell) != Words::default();
+        let past_ring = direct_cells(self.segment).get(cells.clone())?.iter().any(past_ring);
+        let words = all_cells(self.segment).get(cells)?.iter().map(Words::of);
+        let hash = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = words.fold(0, |before, words| hash(hash(before, words.a), words.b));
+        Some(Counts { hash, past_ring })
+    }
+
+    /// Removes those of these series that have counted no more than this; the lock is held. Returns how many.
+    pub(crate) fn expire(&mut self, idle: &[(u32, Counts)]) -> usize {
+        let segment = self.segment;
+        let suspended: Vec<_> =
+            idle.iter().filter(|(id, _)| registry::suspend(segment, *id)).collect();
+        if suspended.is_empty() {
+            return 0;
+        }
+        self.drain_all();
+        let mut n = 0;
+        for (id, counts) in suspended {
+            if self.counts(*id) != Some(*counts) {
+                registry::resume(segment, *id);
+                continue;
+            }
+            segment.header().expiring.store(u64::from(*id), Ordering::Release); // the commit point; partner: `finish_expiry`
+            finish_expiry(segment, &mut self.plans);
+            n += 1;
+        }
+        n
+    }
+
     fn count(&self, which: impl Fn(&Counters) -> &AtomicU64, n: u64) {
         which(&self.segment.header().counters).fetch_add(n, Ordering::Relaxed); // a count, no order
+    }
+}
+
+/// What a series has counted, to be compared.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct Counts {
+    /// Of its cells; 0 when nothing stands in them.
+    pub hash: u64,
+    /// Has it ever been counted past a full ring?
+    pub past_ring: bool,
+}
+
+impl Counts {
+    pub(crate) fn are_none(self) -> bool {
+        self.hash == 0 && !self.past_ring
     }
 }
 
@@ -491,6 +551,18 @@ fn plus_whole(cells: &[Cell], index: u32, amount: u64) -> Option<(&Cell, u32, Wo
 fn all_cells(segment: &Segment) -> &[Cell] {
     let n = segment.committed(Region::Cells) as usize / size_of::<Cell>();
     segment.slice(Region::Cells, 0, n).unwrap_or(&[])
+}
+
+/// Every direct cell that may be used now.
+fn direct_cells(segment: &Segment) -> &[DirectCell] {
+    let n = segment.committed(Region::Direct) as usize / size_of::<DirectCell>();
+    segment.slice(Region::Direct, 0, n).unwrap_or(&[])
+}
+
+/// Sets totals to zero; the lock is held.
+fn zero(segment: &Segment, cells: Range<usize>) {
+    let cells = all_cells(segment).get(cells).unwrap_or(&[]);
+    cells.iter().for_each(|cell| store_cell(cell, Words::default()));
 }
 
 /// Writes the record of one step and commits it. `kind` is a constant at each call.
@@ -583,6 +655,22 @@ fn recover(segment: &Segment) {
     }
     segment.header().redo.commit.store(0, Ordering::Release);
     fence(Ordering::Release); // before an entry is written again
+    if segment.header().expiring.load(Ordering::Acquire) != 0 {
+        finish_expiry(segment, &mut Plans::default()); // before another event is drained
+    }
+}
+
+/// Removes the idle series that `expiring` names; the lock is held. May die anywhere, too.
+fn finish_expiry(segment: &Segment, plans: &mut Plans) {
+    let header = segment.header();
+    let id = header.expiring.load(Ordering::Acquire) as u32; // partner: the commit point in `expire`
+    registry::hide_suspended(segment, id);
+    fence(Ordering::Release); // it is off the page before its cells change; partner: the fence in `peek`
+    if registry::is_removing(segment, id) {
+        plans.cells(segment, id).into_iter().for_each(|cells| zero(segment, cells));
+        registry::hidden(segment, id);
+    }
+    header.expiring.store(0, Ordering::Release); // partner: `recover`
 }
 
 /// A gauge's total after a dead worker's value, if that value belongs to the series' present life.

@@ -176,8 +176,8 @@ mod shared {
         pub drained_ns: AtomicU64,
         /// Bumped before a dead worker's gauges are merged: copies of totals made before are out of date.
         pub folds: AtomicU64,
-        /// Reserved, zero.
-        pub spare: AtomicU64,
+        /// Id of the idle series whose cells are being set to zero; 0 = none. See `drain::Drainer::expire`.
+        pub expiring: AtomicU64,
 
         /// `generation : 48 | place + 1 : 16`, low bits = place; 0 = free.
         pub drain_lock: AtomicU64,
@@ -283,7 +283,7 @@ mod shared {
 
     /// Exposed; 0 while not linked yet, or when the race to be linked was lost.
     pub(crate) const SERIES_LIVE: u32 = 1;
-    /// Hidden; its cells are to be set to zero.
+    /// Hidden; its cells are to be set to zero. With [`SERIES_ANNOUNCED`]: idle, still shown, nothing decided yet.
     pub(crate) const SERIES_REMOVING: u32 = 2;
     /// Hidden, its cells are zero.
     pub(crate) const SERIES_REMOVED: u32 = 3;
@@ -355,8 +355,8 @@ mod shared {
         pub flags: AtomicU64,
         /// Processor time that the owner has reported.
         pub cpu_ns: AtomicU64,
-        /// Zero: keeps what different processes write on cache lines of their own.
-        pub _pad0: AtomicU64,
+        /// Look-ups of label sets by the owner that went to an overflow series.
+        pub overflowed: AtomicU64,
         /// Events taken from the ring since the segment began; written by the drainer only.
         pub head: AtomicU64,
         /// Zero: keeps what different processes write on cache lines of their own.
@@ -466,7 +466,7 @@ mod tests {
             fields!(RegionHeader: base max_bytes committed next),
             fields!(Header: magic layout_version layout_hash file_bytes created_ns instance max_series
                 max_series_per_family state n_places n_gauges catalog_version aggregator_beat_ns
-                drained_ns folds spare drain_lock drain_seq _pad redo regions counters family_chains
+                drained_ns folds expiring drain_lock drain_seq _pad redo regions counters family_chains
                 exemplar_chains _pad1),
             fields!(Redo: commit _pad entry),
             fields!(RedoEntry: cell a b),
@@ -475,7 +475,7 @@ mod tests {
             fields!(Cell: a b),
             fields!(DirectCell: 0),
             fields!(GaugeCell: value stamp),
-            fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags cpu_ns _pad0 head _pad1),
+            fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags cpu_ns overflowed head _pad1),
             fields!(Slot: value meta),
             fields!(ExemplarSlot: next cell version window _pad copies),
             fields!(TaggedWord: 0),

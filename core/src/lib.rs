@@ -56,6 +56,8 @@ pub mod error;
 #[cfg(not(loom))]
 mod exemplar;
 #[cfg(not(loom))]
+mod expiry;
+#[cfg(not(loom))]
 pub mod exposition;
 #[cfg(not(loom))]
 pub mod http;
@@ -66,6 +68,8 @@ mod native;
 mod os;
 #[cfg(not(loom))]
 mod process;
+#[cfg(not(loom))]
+mod producer;
 #[cfg(not(loom))]
 mod registry;
 mod ring;
@@ -105,7 +109,8 @@ pub mod model {
         Ring(std::array::from_fn(|_| Slot { value: AtomicU64::new(0), meta: AtomicU64::new(0) }))
     }
     pub fn put(ring: &Ring, position: u64, id: u32, value: f64) {
-        ring::put(&ring.0, position, ring::parity(position), ring::pack(id, 1.0), value);
+        let slot = ring::slot_of(&ring.0, position);
+        ring::put(slot, ring::parity(position), ring::pack(id, 1.0), value);
     }
     pub fn peek(ring: &Ring, position: u64) -> Option<(u32, f64)> {
         ring::peek(&ring.0, position).map(|event| (event.id, event.value))

@@ -15,11 +15,53 @@ use crate::sync::{AtomicI32, AtomicRef, Ordering};
 // ---------------------------------------------------------------------------------------------
 // One value per process, gone in a forked child
 
-/// A pointer to a leaked `T` that a forked child finds empty.
+/// What may lie in a page that the kernel zeroes under it.
 ///
-/// It lives in a page that the kernel wipes at fork (`MADV_WIPEONFORK`, which also sees raw `clone`);
-/// where that advice is unknown (gVisor) a `pthread_atfork` child handler empties it. Reading costs
-/// two loads and no system call.
+/// # Safety
+/// Zero bytes are a valid value, the empty one. All of it is atomics. It fits into a page.
+pub(crate) unsafe trait EmptyWhenZero: Sync {}
+
+// SAFETY: one pointer for which null is the empty value.
+unsafe impl<T: Sync> EmptyWhenZero for AtomicRef<T> {}
+
+/// An empty `T` in a page of its own, for the life of the process, which the kernel wipes in forked children
+/// (`MADV_WIPEONFORK`, which also sees raw `clone`). Where that advice is unknown (gVisor) the owner's
+/// `pthread_atfork` handler has to empty it.
+pub(crate) fn wiped_on_fork<T: EmptyWhenZero>() -> &'static T {
+    const { assert!(size_of::<T>() <= 4096 && align_of::<T>() <= 4096) }
+    // SAFETY: an anonymous mapping with no address wish has no preconditions.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        // No memory for one page: fall back to the heap; the atfork handler still empties it.
+        return on_heap();
+    }
+    // SAFETY: `page` is ours, 4096 bytes; failing is fine, the atfork handler covers it.
+    unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) };
+    // At the end of the page: processors compare the low 12 bits of addresses first to see whether a load wants
+    // what a store has just left, and the segment's busy words stand at the starts of its pages.
+    let at = 4096 - size_of::<T>().next_multiple_of(align_of::<T>());
+    // SAFETY: within the page, aligned as it is a page minus a multiple of the alignment; zeroed bytes, never
+    // unmapped, nobody else has them; zero (now, and after a wipe) is a valid value, and all of it is atomics,
+    // so the kernel's wipe races with nothing.
+    unsafe { &*page.byte_add(at).cast::<T>() }
+}
+
+/// An empty `T` that forked children inherit as it is.
+pub(crate) fn on_heap<T: EmptyWhenZero>() -> &'static T {
+    // SAFETY: zero bytes are a valid value of such a type.
+    Box::leak(Box::new(unsafe { std::mem::zeroed() }))
+}
+
+/// A pointer to a leaked `T` that a forked child finds empty. Reading costs two loads and no system call.
 pub(crate) struct PerProcess<T: 'static> {
     page: AtomicRef<AtomicRef<T>>,
 }
@@ -39,7 +81,7 @@ impl<T: Sync> PerProcess<T> {
     /// Sets it for this process.
     pub(crate) fn set(&self, value: &'static T) {
         let page = self.page.get().unwrap_or_else(|| {
-            let page = wiped_on_fork_page();
+            let page = wiped_on_fork();
             self.page.set(page); // two threads at once: the later page stays, the other is idle memory
             page
         });
@@ -52,31 +94,6 @@ impl<T: Sync> PerProcess<T> {
             page.clear(); // one plain store: safe in a fork handler
         }
     }
-}
-
-/// An empty reference in a page of its own, for the life of the process, wiped in children where the
-/// kernel can.
-fn wiped_on_fork_page<T: Sync>() -> &'static AtomicRef<T> {
-    // SAFETY: an anonymous mapping with no address wish has no preconditions.
-    let page = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            4096,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if page == libc::MAP_FAILED {
-        // No memory for one page: fall back to the heap; the atfork handler still empties it.
-        return Box::leak(Box::new(AtomicRef::new()));
-    }
-    // SAFETY: `page` is ours, 4096 bytes; failing is fine, the atfork handler covers it.
-    unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) };
-    // SAFETY: page aligned, 4096 zeroed bytes, never unmapped, nobody else has it; an AtomicRef is
-    // one pointer for which zero (now, and after a wipe) is the empty value.
-    unsafe { &*page.cast::<AtomicRef<T>>() }
 }
 
 /// Runs `handler` in every child made by `fork` (Ruby's, Python's, uWSGI's: all go through libc).

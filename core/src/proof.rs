@@ -4,16 +4,20 @@
 //! imitates the protocol: every step is the shipped function, called for a segment of the proof's choice.
 #![allow(missing_docs)]
 
+use std::time::Duration;
+
 use crate::client::{self, FamilySpec};
 use crate::config::GaugeLabel;
 use crate::drain::{self, Copied, Drainer};
 use crate::exemplar;
+use crate::expiry::Idle;
 use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
+use crate::producer::Memory;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event};
 use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
-use crate::snapshot::Reader;
+use crate::snapshot::{Reader, Shown};
 use crate::sync::Ordering;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
@@ -68,14 +72,15 @@ impl Arena {
         let (header, slots) = (self.0.place(place).expect("a place"), self.0.ring(place).unwrap());
         header.head.store(head, Ordering::Relaxed);
         for position in head - RING_SLOTS..head {
-            ring::put(slots, position, ring::parity(position), ring::pack(0, 1.0), 0.0);
+            let slot = ring::slot_of(slots, position);
+            ring::put(slot, ring::parity(position), ring::pack(0, 1.0), 0.0);
         }
     }
 
     /// Nobody holds the drain lock and no step is pending.
     pub fn is_at_rest(self) -> bool {
         let header = self.0.header();
-        let words = [&header.drain_lock, &header.redo.commit];
+        let words = [&header.drain_lock, &header.redo.commit, &header.expiring];
         words.iter().all(|word| word.load(Ordering::SeqCst) == 0)
     }
 
@@ -135,6 +140,9 @@ pub fn forget_attachment() {
     }
 }
 
+/// A series, and what it had counted at some time.
+pub struct Idling(u32, drain::Counts);
+
 /// One process's part: its place and its side of draining.
 pub struct Peer {
     arena: Arena,
@@ -144,7 +152,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn claim(arena: Arena) -> Option<Peer> {
-        let worker = Worker::claim(arena.0)?;
+        let worker = Worker::claim(arena.0, Memory::KeptInForks)?;
         let drainer = Drainer::new(&worker);
         Some(Peer { arena, worker, drainer })
     }
@@ -152,7 +160,7 @@ impl Peer {
     /// The same claim in a copy of the segment.
     pub fn at(arena: Arena, place: usize) -> Peer {
         let state = arena.0.place(place).expect("a place").state.load(Ordering::SeqCst);
-        let worker = Worker::take_up(arena.0, place, state).expect("a place");
+        let worker = Worker::take_up(arena.0, place, state, Memory::KeptInForks).expect("a place");
         let drainer = Drainer::new(&worker);
         Peer { arena, worker, drainer }
     }
@@ -178,7 +186,7 @@ impl Peer {
 
     /// False when the ring is full.
     pub fn push(&self, id: u32, value: f64) -> bool {
-        let push = || self.worker.push(ring::pack(id, 1.0), value);
+        let push = || self.worker.producer.push(ring::pack(id, 1.0), value);
         push() || (self.worker.extend() && push())
     }
 
@@ -226,6 +234,31 @@ impl Peer {
         registry::revive(self.arena.0, id)
     }
 
+    /// What a series has counted, in totals.
+    pub fn counts(&mut self, id: u32) -> Idling {
+        Idling(id, self.drainer.counts(id).expect("a series that takes events"))
+    }
+
+    /// Removes a series that has counted nothing since then; false when it has, or the lock is not to be had.
+    pub fn expire(&mut self, idle: &Idling) -> bool {
+        let locked = self.lock();
+        let n = if locked { self.drainer.expire(&[(idle.0, idle.1)]) } else { 0 };
+        if locked {
+            self.unlock();
+        }
+        n == 1
+    }
+
+    /// Looks for idle series for the first time: none is removed, and what others have left half done is made good.
+    pub fn look_for_idle(&mut self) -> bool {
+        let locked = self.lock();
+        if locked {
+            Idle::new().look(self.arena.0, &mut self.drainer, Duration::from_secs(1), 0);
+            self.unlock();
+        }
+        locked
+    }
+
     /// What every process does sooner or later; false when the lock is not to be had.
     pub fn settle(&mut self) -> bool {
         let locked = self.lock();
@@ -259,7 +292,8 @@ pub struct Eyes {
 
 impl Eyes {
     pub fn new(arena: Arena) -> Eyes {
-        Eyes { reader: Reader::new(arena.0, Vec::new()), renderer: Renderer::new() }
+        let shown = Shown { target: Vec::new(), scrape_metrics: true };
+        Eyes { reader: Reader::new(arena.0, shown), renderer: Renderer::new() }
     }
 
     fn page(&mut self, copied: &Copied, own: Option<usize>) -> String {

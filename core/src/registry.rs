@@ -454,7 +454,7 @@ pub(crate) fn n_series(segment: &Segment) -> u32 {
 pub(crate) fn n_live_series(segment: &Segment) -> usize {
     let live = |id: &u32| {
         let state = segment.series(*id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `publish`
-        state_of(state) == SERIES_LIVE
+        is_shown(state)
     };
     (1..n_series(segment)).filter(live).count()
 }
@@ -575,6 +575,16 @@ pub(crate) fn state_of(word: u32) -> u32 {
 /// The generation of a state word: how often the series was revived.
 pub(crate) fn generation_of(word: u32) -> u32 {
     word >> 3
+}
+
+/// Is a series with that state word on the page?
+pub(crate) fn is_shown(word: u32) -> bool {
+    state_of(word) == SERIES_LIVE || is_undecided(word)
+}
+
+/// Is it idle and hidden from those who want to count, until it is certain that nobody just did?
+fn is_undecided(word: u32) -> bool {
+    state_of(word) == SERIES_REMOVING && word & SERIES_ANNOUNCED != 0
 }
 
 /// May one count in a series with that state word?
@@ -778,11 +788,11 @@ pub(crate) fn revive(segment: &Segment, id: u32) -> bool {
     true
 }
 
-/// Hides a live series; true if this call did it. Its cells are then to be set to zero, then [`hidden`].
+/// Hides a series that is shown; true if this call did it. Its cells are then to be set to zero, then [`hidden`].
 pub(crate) fn hide(segment: &Segment, id: u32) -> bool {
     let Some(entry) = segment.series(id) else { return false };
     let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
-    if state_of(word) != SERIES_LIVE {
+    if !is_shown(word) {
         return false;
     }
     let removing = next_state(word, SERIES_REMOVING);
@@ -809,4 +819,60 @@ pub(crate) fn hidden(segment: &Segment, id: u32) {
         let removed = next_state(word, SERIES_REMOVED);
         let _ = entry.state.compare_exchange(word, removed, Ordering::AcqRel, Ordering::Relaxed);
     }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Idle series: the steps of `drain::Drainer::expire`, under the drain lock
+
+/// The generation of a series on the page that can be idle. Not one without labels, which its metric has from the
+/// start, nor the overflow series, which says that something overflowed.
+pub(crate) fn can_idle(segment: &Segment, id: u32) -> Option<u32> {
+    let entry = segment.series(id)?;
+    let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
+    (state_of(word) == SERIES_LIVE && is_labelled(segment, entry)).then(|| generation_of(word))
+}
+
+/// A record of a label set begins with the family's id, and ends there without labels.
+fn is_labelled(segment: &Segment, entry: &SeriesEntry) -> bool {
+    let text = entry.text.load(Ordering::Relaxed); // written before it was linked
+    text != 0 && segment.text_bytes(text).is_some_and(|bytes| bytes > size_of::<u32>())
+}
+
+/// Has it been removed, and its cells set to zero?
+pub(crate) fn is_removed(segment: &Segment, id: u32) -> bool {
+    let word = segment.series(id).map_or(0, |entry| entry.state.load(Ordering::Acquire)); // partner: `hidden`
+    state_of(word) == SERIES_REMOVED
+}
+
+/// Nobody begins to count in it from now on; it is still shown, and not decided yet.
+pub(crate) fn suspend(segment: &Segment, id: u32) -> bool {
+    exchange_state(segment, id, |word| {
+        let undecided = (word & !3) | SERIES_REMOVING;
+        takes_counts(word).then_some(undecided)
+    })
+}
+
+/// As it was before [`suspend`]: somebody has counted, or who suspended it has died.
+pub(crate) fn resume(segment: &Segment, id: u32) -> bool {
+    exchange_state(segment, id, |word| is_undecided(word).then_some((word & !3) | SERIES_LIVE))
+}
+
+/// Hides what [`suspend`] has left on the page.
+pub(crate) fn hide_suspended(segment: &Segment, id: u32) -> bool {
+    let removing = |word| next_state(word, SERIES_REMOVING);
+    let done = exchange_state(segment, id, |word| is_undecided(word).then(|| removing(word)));
+    if let (true, Some(entry)) = (done, segment.series(id)) {
+        count_out(segment, entry.family.load(Ordering::Relaxed)); // written once
+        catalog_changed(segment);
+    }
+    done
+}
+
+/// Exchanges the state for what `change` makes of it; false if that is nothing, or somebody was quicker.
+fn exchange_state(segment: &Segment, id: u32, change: impl Fn(u32) -> Option<u32>) -> bool {
+    let Some(entry) = segment.series(id) else { return false };
+    let word = entry.state.load(Ordering::Acquire); // partner: the exchanges of `state`
+    change(word).is_some_and(|new| {
+        entry.state.compare_exchange(word, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    })
 }

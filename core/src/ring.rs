@@ -61,20 +61,24 @@ pub(crate) fn next_lap(position: u64) -> u64 {
     (position | MASK).wrapping_add(1)
 }
 
-/// Writes the event of `position`: what [`pack`] made and the [`parity`] of the position. The slot must
-/// have been taken (see the head) a lap ago.
+/// Writes an event into the slot of its position: what [`pack`] made, and the [`parity`] of the position. The
+/// slot must have been taken (see the head) a lap ago.
 #[inline]
-pub(crate) fn put(slots: &[Slot; RING_SLOTS], position: u64, of_lap: u64, packed: u64, value: f64) {
-    debug_assert_eq!(of_lap, parity(position));
-    let slot = &slots[(position & MASK) as usize];
+pub(crate) fn put(slot: &Slot, of_lap: u64, packed: u64, value: f64) {
     slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below
     slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`
+}
+
+/// The slot of a position.
+#[inline]
+pub(crate) fn slot_of(slots: &[Slot; RING_SLOTS], position: u64) -> &Slot {
+    &slots[(position & MASK) as usize]
 }
 
 /// The event of `position`, if it has been pushed.
 #[inline]
 pub(crate) fn peek(slots: &[Slot; RING_SLOTS], position: u64) -> Option<Event> {
-    let slot = &slots[(position & MASK) as usize];
+    let slot = slot_of(slots, position);
     let meta = slot.meta.load(Ordering::Acquire); // partner: the release store in `put`
     if meta & PARITY_BIT != parity(position) {
         return None;

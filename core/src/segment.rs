@@ -637,13 +637,15 @@ impl Segment {
             })
     }
 
+    /// How long the record at that word offset says it is.
+    pub(crate) fn text_bytes(&self, at: u32) -> Option<usize> {
+        let head = self.at::<AtomicU64>(Region::Text, u64::from(at) * 8)?;
+        Some((head.load(Ordering::Relaxed) & u64::from(u32::MAX)) as usize) // ordered by the link's acquire
+    }
+
     /// A copy of the record at that word offset; None when it lies outside or is longer than `most`.
     pub(crate) fn read_text(&self, at: u32, most: usize) -> Option<Vec<u8>> {
-        let head = self.at::<AtomicU64>(Region::Text, u64::from(at) * 8)?;
-        let bytes = (head.load(Ordering::Relaxed) & u64::from(u32::MAX)) as usize; // ordered by the link's acquire
-        if bytes > most {
-            return None;
-        }
+        let bytes = self.text_bytes(at).filter(|bytes| *bytes <= most)?;
         let record =
             self.slice::<AtomicU64>(Region::Text, u64::from(at) * 8 + 8, bytes.div_ceil(8))?;
         let mut copy = Vec::with_capacity(record.len() * 8);

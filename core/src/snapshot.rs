@@ -357,11 +357,19 @@ pub(crate) fn worker_label(segment: &Segment, place: usize, label: GaugeLabel) -
 // ---------------------------------------------------------------------------------------------
 // The reader of everything
 
+/// What is shown besides the app's metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    /// Labels of `target_info`; without any, it is not shown.
+    pub target: Vec<(String, String)>,
+    /// The counters of drains and scrapes.
+    pub scrape_metrics: bool,
+}
+
 /// Keeps the catalog and where its values lie from one scrape to the next.
 pub(crate) struct Reader {
     segment: &'static Segment,
-    /// Labels of `target_info`; without any, it is not shown.
-    target: Vec<(String, String)>,
+    shown: Shown,
     catalog: Arc<Catalog>,
     /// The segment's version of the catalog; None before the first.
     seen: Option<u64>,
@@ -375,15 +383,28 @@ pub(crate) struct Reader {
     by_cell: Vec<(u32, u32, u32, usize)>,
     /// Families whose overflow series is in the catalog.
     overflowed: Vec<u32>,
+    /// Index of the family whose samples are the workers' look-ups of label sets beyond a cap.
+    by_worker: u32,
 }
 
 impl Reader {
-    pub(crate) fn new(segment: &'static Segment, target: Vec<(String, String)>) -> Reader {
+    pub(crate) fn new(segment: &'static Segment, shown: Shown) -> Reader {
         let catalog = Arc::new(Catalog::default());
         let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
         let (cells, overflowed) = (Vec::new(), Vec::new());
-        let seen = None;
-        Reader { segment, target, catalog, seen, places, by_gauge, cells, by_cell, overflowed }
+        let (seen, by_worker) = (None, 0);
+        Reader {
+            segment,
+            shown,
+            catalog,
+            seen,
+            places,
+            by_gauge,
+            cells,
+            by_cell,
+            overflowed,
+            by_worker,
+        }
     }
 
     /// Puts values and catalog together. `copied` was drained or peeked by the caller; exponential
@@ -401,7 +422,7 @@ impl Reader {
         let totals = Totals::Copy(copied);
         let any_direct = segment.header().counters.direct_adds.load(Ordering::Relaxed) > 0; // counted before it is added
         let mut numbers = Vec::with_capacity(self.places.len() * 2 + 32);
-        let (gauges, per_worker) = self.read_gauges(&totals, own, label);
+        let (gauges, mut per_worker) = self.read_gauges(&totals, own, label);
         let (mut natives, mut cells) = (Vec::new(), Vec::new());
         for (place, (family, series)) in self.places.iter().zip(series_of(&self.catalog)) {
             let map = self.cells.get(family as usize).and_then(Option::as_ref);
@@ -419,7 +440,10 @@ impl Reader {
                 read_events(segment, &totals, place, any_direct, &mut numbers);
             }
         }
-        numbers.extend(SelfMetrics::read(segment, &self.overflowed).map(|value| [value, 1.0]));
+        let own = SelfMetrics::of(&self.shown);
+        numbers.extend(own.read(segment, &self.overflowed).map(|value| [value, 1.0]));
+        numbers.push([0.0, 0.0]); // of the family whose samples are the workers'
+        per_worker.extend(overflowed_by_worker(segment, self.by_worker, label));
         if self.catalog.families.last().is_some_and(|family| family.info) {
             numbers.push([1.0, 1.0]);
         }
@@ -537,9 +561,11 @@ impl Reader {
         let map = |f: &CatalogFamily| f.native.map(|native| CellMap::new(&f.buckets, native));
         self.cells = families.iter().map(map).collect();
         self.overflowed = overflowed(segment);
-        families.extend(SelfMetrics::families(segment, &self.overflowed));
-        if !self.target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
-            families.push(target_info(&self.target));
+        families.extend(SelfMetrics::of(&self.shown).families(segment, &self.overflowed));
+        self.by_worker = families.len() as u32 - 1;
+        let target = &self.shown.target;
+        if !target.is_empty() && families.iter().all(|family| family.name != TARGET_INFO) {
+            families.push(target_info(target));
         }
         self.places = places;
         self.catalog = Arc::new(Catalog { version: now, families });
@@ -578,7 +604,7 @@ impl<'a> CatalogBuilder<'a> {
     fn add(&mut self, id: u32) -> Option<()> {
         let entry = self.segment.series(id)?;
         let state = entry.state.load(Ordering::Acquire); // partner: `registry::publish`
-        if registry::state_of(state) != SERIES_LIVE {
+        if !registry::is_shown(state) {
             return None;
         }
         let family = entry.family.load(Ordering::Relaxed) as usize; // published with `state`
@@ -634,7 +660,7 @@ impl<'a> CatalogBuilder<'a> {
 // Self-metrics
 
 /// What promring says about itself, `promring_*`.
-struct SelfMetrics;
+struct SelfMetrics(&'static [&'static [SelfMetric]]);
 
 /// One family of them: name, help, type, and its series: label value and how to read it.
 type SelfMetric =
@@ -651,7 +677,13 @@ fn count(word: &AtomicU64) -> f64 {
 }
 
 impl SelfMetrics {
-    const ALL: &'static [SelfMetric] = &[
+    fn of(shown: &Shown) -> SelfMetrics {
+        const ALL: &[&[SelfMetric]] = &[SelfMetrics::STEADY, SelfMetrics::OF_SCRAPES];
+        SelfMetrics(if shown.scrape_metrics { ALL } else { &ALL[..1] })
+    }
+
+    /// Those that change only if something happens in the app.
+    const STEADY: &'static [SelfMetric] = &[
         ("promring_workers", "Worker places claimed now.", MetricType::Gauge, &[("", claimed)]),
         (
             "promring_workers_claimed_total",
@@ -710,34 +742,10 @@ impl SelfMetrics {
             &[("", counter_of!(exemplars_no_space))],
         ),
         (
-            "promring_drains_total",
-            "Drain passes over all rings.",
-            MetricType::Counter,
-            &[("", counter_of!(drains))],
-        ),
-        (
-            "promring_drain_seconds_total",
-            "Time spent in them.",
-            MetricType::Counter,
-            &[("", |segment| count(&segment.header().counters.drain_ns) / 1e9)],
-        ),
-        (
             "promring_drain_lock_takeovers_total",
             "Drain locks taken from a dead holder.",
             MetricType::Counter,
             &[("", counter_of!(takeovers))],
-        ),
-        (
-            "promring_scrapes_total",
-            "Expositions rendered.",
-            MetricType::Counter,
-            &[("", counter_of!(scrapes))],
-        ),
-        (
-            "promring_scrape_seconds_total",
-            "Time spent in them.",
-            MetricType::Counter,
-            &[("", |segment| count(&segment.header().counters.scrape_ns) / 1e9)],
         ),
         (
             "promring_peeks_total",
@@ -753,8 +761,40 @@ impl SelfMetrics {
         ),
     ];
 
-    /// Their families, plus one sample for each family whose cap was reached.
-    fn families(segment: &Segment, overflowed: &[u32]) -> Vec<CatalogFamily> {
+    /// Those that every drain and every scrape changes.
+    const OF_SCRAPES: &'static [SelfMetric] = &[
+        (
+            "promring_drains_total",
+            "Drain passes over all rings.",
+            MetricType::Counter,
+            &[("", counter_of!(drains))],
+        ),
+        (
+            "promring_drain_seconds_total",
+            "Time spent in them.",
+            MetricType::Counter,
+            &[("", |segment| count(&segment.header().counters.drain_ns) / 1e9)],
+        ),
+        (
+            "promring_scrapes_total",
+            "Expositions rendered.",
+            MetricType::Counter,
+            &[("", counter_of!(scrapes))],
+        ),
+        (
+            "promring_scrape_seconds_total",
+            "Time spent in them.",
+            MetricType::Counter,
+            &[("", |segment| count(&segment.header().counters.scrape_ns) / 1e9)],
+        ),
+    ];
+
+    fn all(&self) -> impl Iterator<Item = &'static SelfMetric> {
+        self.0.iter().copied().flatten()
+    }
+
+    /// Their families, plus one sample for each family whose cap was reached, plus one family of the workers'.
+    fn families(&self, segment: &Segment, overflowed: &[u32]) -> Vec<CatalogFamily> {
         let created_seconds = count(&segment.header().created_ns) / 1e9;
         let family =
             |name: &str, help: &str, metric_type, label: Option<&str>, values: Vec<String>| {
@@ -777,8 +817,8 @@ impl SelfMetrics {
                         .collect(),
                 }
             };
-        let mut all: Vec<CatalogFamily> = Self::ALL
-            .iter()
+        let mut all: Vec<CatalogFamily> = self
+            .all()
             .map(|(name, help, metric_type, series)| {
                 let label = (series.len() > 1).then_some("reason");
                 let values = series.iter().map(|(value, _)| (*value).to_string()).collect();
@@ -795,12 +835,23 @@ impl SelfMetrics {
             Some("family"),
             names,
         ));
+        all.push(family(
+            "promring_worker_overflowed_lookups",
+            "Look-ups of label sets that went to an overflow series, by living worker.",
+            MetricType::Gauge,
+            None,
+            vec![String::new()],
+        ));
         all
     }
 
-    /// Their values, in the order of `families`.
-    fn read<'a>(segment: &'a Segment, overflowed: &'a [u32]) -> impl Iterator<Item = f64> + 'a {
-        let fixed = Self::ALL.iter().flat_map(|(_, _, _, series)| series.iter());
+    /// Their values, in the order of `families`, without the workers'.
+    fn read<'a>(
+        &self,
+        segment: &'a Segment,
+        overflowed: &'a [u32],
+    ) -> impl Iterator<Item = f64> + 'a {
+        let fixed = self.all().flat_map(|(_, _, _, series)| series.iter());
         let lookups = |id: &u32| {
             segment.family(*id).map_or(0.0, |f| f64::from(f.overflowed.load(Ordering::Relaxed)))
             // a count, no order
@@ -830,6 +881,25 @@ fn target_info(labels: &[(String, String)]) -> CatalogFamily {
 fn claimed(segment: &Segment) -> f64 {
     let places = 0..segment.n_places();
     places.filter(|place| worker::status(segment, *place) == worker::Status::Claimed).count() as f64
+}
+
+/// The workers that have looked up label sets beyond a cap, and how often.
+fn overflowed_by_worker(
+    segment: &Segment,
+    family: u32,
+    label: GaugeLabel,
+) -> impl Iterator<Item = WorkerSample> + '_ {
+    (0..segment.n_places()).filter_map(move |place| {
+        let lookups = count(&segment.place(place)?.overflowed);
+        let claimed = worker::status(segment, place) == worker::Status::Claimed;
+        (claimed && lookups > 0.0).then(|| WorkerSample {
+            family,
+            series: 0,
+            label_name: label.as_str(),
+            label_value: worker_label(segment, place, label),
+            value: lookups,
+        })
+    })
 }
 
 /// Ids of the families whose overflow series is exposed.

@@ -38,6 +38,28 @@ impl<T: Sync> AtomicRef<T> {
     }
 }
 
+/// A `&'static T` that is always there, and can be exchanged by any thread.
+#[cfg(not(loom))]
+pub(crate) struct AlwaysRef<T: 'static>(AtomicPtr<T>);
+
+#[cfg(not(loom))]
+impl<T: Sync> AlwaysRef<T> {
+    pub(crate) const fn new(first: &'static T) -> Self {
+        AlwaysRef(AtomicPtr::new(std::ptr::from_ref(first).cast_mut()))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> &'static T {
+        let pointer = self.0.load(Ordering::Acquire); // partner: the release store in `set`
+                                                      // SAFETY: made from a `&'static T` by `new` or `set`; T is Sync, so sharing it is fine.
+        unsafe { &*pointer }
+    }
+
+    pub(crate) fn set(&self, value: &'static T) {
+        self.0.store(std::ptr::from_ref(value).cast_mut(), Ordering::Release); // partner: `get`
+    }
+}
+
 /// Reads the f64 whose bits an atomic word holds.
 #[cfg(not(loom))]
 #[inline]

@@ -1,4 +1,4 @@
-//! One process's place in the segment: claim, push, gauge cells, death.
+//! One process's place in the segment: claim, room for pushes, gauge cells, death.
 //!
 //! ```text
 //! FREE --claim: byte lock, then state--> LIVE(generation) --owner dies, kernel frees the byte-->
@@ -11,6 +11,7 @@
 
 use crate::layout::*;
 use crate::os;
+use crate::producer::{Memory, Producer};
 use crate::ring;
 use crate::segment::{Segment, LOCK_PLACES};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -22,17 +23,9 @@ pub(crate) const SELF_HELP_AT: u64 = RING_SLOTS as u64 / 4 * 3;
 pub(crate) struct Worker {
     pub(crate) segment: &'static Segment,
     pub(crate) place: usize,
-    /// The state word of our claim; another word means that the place was taken from us.
     claimed: u64,
     header: &'static PlaceHeader,
-    slots: &'static [Slot; RING_SLOTS],
-    /// Position of the next event. Written by the producer only; an atomic so that nothing here is
-    /// unsafe, at the price of a plain load and store.
-    tail: AtomicU64,
-    /// The tail at which the slow path has to look: never beyond head + RING_SLOTS nor the end of the lap.
-    limit: AtomicU64,
-    /// The parity of every slot from `tail` up to `limit`.
-    parity: AtomicU64,
+    pub(crate) producer: &'static Producer,
 }
 
 /// Splits a place's state word.
@@ -47,18 +40,19 @@ pub(crate) fn generation_of(state: u64) -> u64 {
 
 impl Worker {
     /// Takes a free place, or adds one. None when there is neither place nor memory.
-    pub(crate) fn claim(segment: &'static Segment) -> Option<Worker> {
-        let known = (0..segment.n_places()).find_map(|place| Self::claim_place(segment, place));
+    pub(crate) fn claim(segment: &'static Segment, memory: Memory) -> Option<Worker> {
+        let claim = |place| Self::claim_place(segment, place, memory);
+        let known = (0..segment.n_places()).find_map(claim);
         known.or_else(|| {
             // Others may be quicker at the place that we add: try a few times.
             (0..MAX_PLACES).find_map(|_| match segment.add_place() {
-                Ok(place) => Self::claim_place(segment, place).map(Some),
+                Ok(place) => claim(place).map(Some),
                 Err(_) => Some(None),
             })?
         })
     }
 
-    fn claim_place(segment: &'static Segment, place: usize) -> Option<Worker> {
+    fn claim_place(segment: &'static Segment, place: usize, memory: Memory) -> Option<Worker> {
         let header = segment.place(place)?;
         let state = header.state.load(Ordering::Acquire); // partner: the stores of `state` below and in `free`
         if status_of(state) != PLACE_FREE {
@@ -87,38 +81,27 @@ impl Worker {
         set(&header.claimed_ns, os::unix_ns());
         set(&header.flags, 0);
         set(&header.cpu_ns, 0);
+        set(&header.overflowed, 0);
         let claimed = ((generation_of(state) + 1) << 8) | PLACE_LIVE;
         header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`
         segment.share_attachment();
         segment.header().counters.claims.fetch_add(1, Ordering::Relaxed); // a count, no order
-        Self::take_up(segment, place, claimed)
+        Self::take_up(segment, place, claimed, memory)
     }
 
     /// The producer's end of a claimed place: its ring goes on where the last owner's stores end.
-    pub(crate) fn take_up(segment: &'static Segment, place: usize, claimed: u64) -> Option<Worker> {
+    pub(crate) fn take_up(
+        segment: &'static Segment,
+        place: usize,
+        claimed: u64,
+        memory: Memory,
+    ) -> Option<Worker> {
         let header = segment.place(place)?;
         let slots = segment.ring(place)?;
         let head = header.head.load(Ordering::Acquire); // partner: the drainer's store of `head`
         let tail = ring::find_tail(slots, head);
-        // limit = tail: the first push extends it.
-        let (tail, limit, parity) = (AtomicU64::new(tail), AtomicU64::new(tail), AtomicU64::new(0));
-        Some(Worker { segment, place, claimed, header, slots, tail, limit, parity })
-    }
-
-    /// Writes an event ([`ring::pack`]) into the ring; false when the slow path has to look first.
-    #[inline]
-    pub(crate) fn push(&self, packed: u64, value: f64) -> bool {
-        let tail = self.tail.load(Ordering::Relaxed); // ours alone
-                                                      // Relaxed: another generation means only that we must not write here any more.
-        if tail == self.limit.load(Ordering::Relaxed)
-            || self.header.state.load(Ordering::Relaxed) != self.claimed
-        {
-            return false;
-        }
-        let parity = self.parity.load(Ordering::Relaxed); // ours alone
-        ring::put(self.slots, tail, parity, packed, value);
-        self.tail.store(tail.wrapping_add(1), Ordering::Relaxed); // ours alone
-        true
+        let producer = Producer::of(header, slots, claimed, tail, memory);
+        Some(Worker { segment, place, claimed, header, producer })
     }
 
     /// Gives the place back unused: its segment has a successor.
@@ -148,12 +131,11 @@ impl Worker {
     /// Events in the ring that nobody has drained yet.
     pub(crate) fn pending(&self) -> u64 {
         let head = self.header.head.load(Ordering::Acquire); // partner: the drainer's store: slots below are free
-        self.tail.load(Ordering::Relaxed).wrapping_sub(head)
+        self.producer.tail().wrapping_sub(head)
     }
 
     /// Lets pushes go on until the ring is ¾ full – or, when it is fuller already and nobody could
-    /// drain it, for another 64 events at most –, and no further than the end of the lap, so that the
-    /// hot path need not compute parities. False when there is no room at all.
+    /// drain it, for another 64 events at most. False when there is no room at all.
     pub(crate) fn extend(&self) -> bool {
         let pending = self.pending();
         if pending >= RING_SLOTS as u64 {
@@ -164,10 +146,7 @@ impl Worker {
         } else {
             (RING_SLOTS as u64 - pending).min(64)
         };
-        let tail = self.tail.load(Ordering::Relaxed); // ours alone, and so are the next two
-        let room = room.min(ring::next_lap(tail).wrapping_sub(tail));
-        self.parity.store(ring::parity(tail), Ordering::Relaxed);
-        self.limit.store(tail.wrapping_add(room), Ordering::Relaxed);
+        self.producer.run(self.producer.tail(), room);
         true
     }
 
@@ -185,6 +164,11 @@ impl Worker {
             number = first.err().unwrap_or(number);
         }
         self.segment.gauge_chunk(number - 1)?.get(at)
+    }
+
+    /// Notes that the owner has looked up a label set that went to an overflow series.
+    pub(crate) fn note_overflow(&self) {
+        self.header.overflowed.fetch_add(1, Ordering::Relaxed); // a count, no order
     }
 
     /// Notes that a gauge of a live mode was set here: scrapes then ask whether we live.

@@ -5,7 +5,9 @@ mod forks;
 #[path = "support/metrics.rs"]
 mod metrics;
 
-use forks::{fork, Child, Scratch};
+use std::sync::atomic::Ordering::SeqCst;
+
+use forks::{eventually, fork, Child, Ledger, Scratch};
 use metrics::{counter, page, sample, sum};
 use promring::client;
 use promring::config::{Config, Listen};
@@ -49,4 +51,36 @@ fn the_sum_over_a_family_is_exact_beyond_its_cap() {
     assert!((95..=100).contains(&shown), "{shown} series of visits_total");
     let lost = "promring_overflowed_label_sets_total{reason=\"value_too_long\"}";
     assert_eq!(sample(&page, lost), Some(2.0 * WORKERS as f64));
+    which_worker_overflowed();
+}
+
+/// The living workers that have met a cap, by pid, and how often; those that have not are not shown.
+fn which_worker_overflowed() {
+    let ready = Ledger::new(2);
+    let look_up = |n: usize, word: usize| {
+        let family = counter("visits_total", "path");
+        (0..n).for_each(|i| assert!(family.series(&[&format!("/beyond/{i}")]).unwrap().inc(1.0)));
+        assert!(counter("jobs_total", "path").series(&["/0"]).unwrap().inc(1.0));
+        ready.at(word).store(1, SeqCst);
+        std::thread::park(); // killed here
+    };
+    let (meets_it, does_not) = (fork(|| look_up(3, 0)), fork(|| look_up(0, 1)));
+    eventually("two workers", || (ready.sum(0, 2) == 2).then_some(()));
+    let lookups = |page: &str, pid| {
+        sample(page, &format!("promring_worker_overflowed_lookups{{pid=\"{pid}\"}}"))
+    };
+    let shown = page();
+    assert_eq!(lookups(&shown, meets_it.pid()), Some(3.0));
+    assert_eq!(lookups(&shown, does_not.pid()), None);
+    assert_eq!(lookups(&shown, std::process::id() as i32), None);
+
+    // Its place's next owner begins at zero.
+    let pid = meets_it.pid();
+    meets_it.kill();
+    let next = fork(|| look_up(1, 0));
+    let shown = eventually("its successor", || {
+        let shown = page();
+        (lookups(&shown, next.pid()) == Some(1.0)).then_some(shown)
+    });
+    assert_eq!(lookups(&shown, pid), None);
 }

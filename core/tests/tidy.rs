@@ -20,12 +20,14 @@ const MAY_USE: &[(&str, &str)] = &[
     ("exemplar", "error layout os segment sync"),
     ("ring", "layout sync"),
     ("totals", "layout registry sync"),
-    ("worker", "layout os ring segment sync"),
+    ("producer", "layout os ring sync"),
+    ("worker", "layout os producer ring segment sync"),
     ("drain", "layout os registry ring segment sync totals worker"),
+    ("expiry", "drain registry segment"),
     ("snapshot", "config drain exemplar layout native registry segment sync totals worker"),
     (
         "client",
-        "config drain error exemplar layout native os registry ring segment snapshot sync totals worker",
+        "config drain error exemplar expiry layout native os producer registry ring segment snapshot sync totals worker",
     ),
     ("process", "client os sync"),
     ("exposition", "snapshot"),
@@ -34,7 +36,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("cli", "aggregator client config os registry segment worker"),
     (
         "proof",
-        "client config drain exemplar exposition layout registry ring segment snapshot sync worker",
+        "client config drain exemplar expiry exposition layout producer registry ring segment snapshot sync worker",
     ),
 ];
 
@@ -42,7 +44,7 @@ const MAY_USE: &[(&str, &str)] = &[
 const LOOKS_UP: &[(&str, &str)] = &[("client", "aggregator")];
 
 /// The modules of the core, and those of the bindings, where unsafe code may stand.
-const UNSAFE: &[&str] = &["os", "segment", "sync", "hot"];
+const UNSAFE: &[&str] = &["os", "producer", "segment", "sync", "hot"];
 
 /// Everything that is laid out by us; what tools leave beside it is not looked at.
 fn repository() -> Vec<PathBuf> {

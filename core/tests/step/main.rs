@@ -1,5 +1,6 @@
 //! Kills and suspends a process at every instruction of what the library does, on the shipped code: run by `ci/step`.
 
+mod expiry;
 mod files;
 mod modes;
 mod operations;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     for operation in operations::ALL {
         table.row(operation.name, || modes::run(operation, &mut world::World::new(), size));
     }
+    table.row("expire while another counts", || expiry::expire_while_another_counts(size));
     for operation in files::ALL {
         table.row(operation.name, || files::run(operation, size));
     }

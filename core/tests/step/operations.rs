@@ -166,6 +166,8 @@ pub const ALL: &[Operation] = &[
         name: "reap and fold gauges",
         lay: |world| {
             world.peer_pushes(Call::Hit, 2);
+            // Its record is in the entry that the dead one's first event takes: it must be stale by then.
+            world.peer_pushes(Call::Size, 1);
             world.someone_dies(3);
         },
         prepare: round,
@@ -229,6 +231,26 @@ pub const ALL: &[Operation] = &[
         nested_every: 3,
         suspend_every: 0,
         kill_every: 101,
+    },
+    Operation {
+        name: "expire, count anew",
+        lay: |world| world.late_before = Some(5.0),
+        prepare: |stage, ledger| {
+            let family = client::family(&late()).unwrap();
+            (0..5).for_each(|_| assert!(family.series(&["x"]).unwrap().inc(1.0)));
+            let id = stage.register(&late(), &["x"]).expect("a series");
+            let mut keeper = Peer::claim(stage).expect("a place");
+            keeper.warm();
+            assert!(keeper.settle());
+            let idle = keeper.counts(id);
+            Box::new(move || {
+                assert!(keeper.expire(&idle));
+                count(ledger, Call::Late, || family.series(&["x"]).unwrap().inc(1.0));
+            })
+        },
+        nested_every: 6,
+        suspend_every: 0,
+        kill_every: 211,
     },
     Operation {
         name: "claim a place",

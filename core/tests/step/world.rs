@@ -28,7 +28,7 @@ pub const OWN: &str = "kept by the process it is all on";
 pub const MEANWHILE: &str = "meanwhile";
 const AFTERWARDS: &str = "afterwards, in whatever is left";
 
-const LATE: &str = "late_total{tag=\"x\"}";
+pub const LATE: &str = "late_total{tag=\"x\"}";
 
 /// Segments: the one that is stepped on, and copies of it.
 pub struct World {
