@@ -199,6 +199,9 @@ def test_a_subclass_keeps_its_own_calls(silent):
         def timing(self, stat, delta, rate=1):
             super().timing("own." + stat, delta, rate)
 
+        def gauge(self, stat, value, rate=1, delta=False):
+            super().gauge("own." + stat, value, rate, delta)
+
     class Tagging(datadog.dogstatsd.DogStatsd):
         def increment(self, metric, *args, **kwargs):
             super().increment(metric, *args, tags=["own:yes"], **kwargs)
@@ -206,10 +209,14 @@ def test_a_subclass_keeps_its_own_calls(silent):
     client = promring.statsd.take_over(Doubling())
     client.incr("n", 3, rate=0.001)
     client.timing("t", 500)
+    client.gauge("g", -5)
+    client.gauge("g", -2, delta=True)
+    client.gauge("g", 1, delta=True)
     promring.statsd.take_over(Tagging(disable_telemetry=True)).increment("d", sample_rate=0.0001)
     assert silent == []
     assert value("own_n") == 6
     assert value("own_t_sum") == 0.5
+    assert value("own_g") == -6
     assert value("d", own="yes") == 1
 
 

@@ -14,51 +14,13 @@ from gunicorn import glogging
 
 from promring import _native
 from promring.install import install, start_aggregator, stop_aggregator
-
-# Whatever a client sends as a method must not make a series each.
-_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-class _Requests:
-    """The request metrics, as calls of C by label values."""
-
-    def __init__(self) -> None:
-        self._total = _native.family("counter", "gunicorn_requests_total", "Requests answered.", ("method", "code"))
-        self._seconds = _native.family(
-            "histogram",
-            "gunicorn_request_duration_seconds",
-            "Time from the request's head to the end of the answer.",
-            ("method",),
-            unit="seconds",
-            buckets=_BUCKETS,
-        )
-        under_way = _native.family(
-            "gauge",
-            "gunicorn_requests_in_progress",
-            "Requests being answered now.",
-            mode="livesum",
-        ).series(())
-        self.begun, self.ended = under_way.bound("inc"), under_way.bound("dec")
-        self._inc: dict[tuple[str, int], Callable[..., None]] = {}
-        self._observe: dict[str, Callable[..., None]] = {}
-
-    def answered(self, method: str, code: int, seconds: float) -> None:
-        """Count one request."""
-        inc = self._inc.get((method, code))
-        if inc is None:
-            inc = self._inc[method, code] = self._total.series((method, str(code))).bound("inc")
-        inc()
-        observe = self._observe.get(method)
-        if observe is None:
-            observe = self._observe[method] = self._seconds.series((method,)).bound("observe")
-        observe(seconds)
+from promring.requests import RequestMetrics
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
     """gunicorn's logger, which also counts."""
 
-    _requests: _Requests | None = None
+    _requests: RequestMetrics | None = None
     _failed = False
 
     def setup(self, cfg: Any) -> None:
@@ -67,7 +29,7 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         try:
             install()
             if self._requests is None:
-                self._requests = _Requests()
+                self._requests = RequestMetrics("gunicorn")
         except Exception:
             self._say_once("no request metrics")
         if cfg.statsd_host:
@@ -90,7 +52,6 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         try:
             if self._requests is not None:
                 method = environ.get("REQUEST_METHOD", "")
-                method = method if method in _METHODS else "other"
                 self._requests.answered(method, _code(resp), request_time.total_seconds())
             _native.tick()
         except Exception:

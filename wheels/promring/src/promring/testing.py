@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from promring import _native, metrics, states
+from promring import _native, metrics, requests, states
 from promring.statsd import calls
 
 _directory: tuple[int, str] | None = None
@@ -32,6 +32,7 @@ def reset() -> Path:
     metrics.start_afresh()
     states.start_afresh()
     calls.start_afresh()
+    requests.start_afresh()
     _remove_old()
     _remember(fresh)
     return segment
