@@ -256,6 +256,13 @@ PLANTED = [
         ("test", "caps"),
     ),
     Fault(
+        "places: all taken, and nobody looks after the dead",
+        "client.rs",
+        "if segment.n_places() == MAX_PLACES {",
+        "if !@ && segment.n_places() == MAX_PLACES {",
+        ("test", "ids_exhausted"),
+    ),
+    Fault(
         "overflow: a worker inherits its predecessor's",
         "worker.rs",
         "        set(&header.overflowed, 0);\n",

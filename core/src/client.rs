@@ -584,6 +584,9 @@ fn drained<R>(
     let result = own.and_then(|own| {
         own.with_lock_within(LOCK_PATIENCE, |drainer| {
             drainer.drain_all();
+            if segment.n_places() == MAX_PLACES {
+                drainer.reap_dead(); // newcomers do it otherwise, and may find no place
+            }
             read(segment, place)
         })
     });
