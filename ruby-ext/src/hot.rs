@@ -16,16 +16,16 @@ use std::str;
 use std::sync::OnceLock;
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{RClass, Value};
+use magnus::{RClass, Ruby, Value};
 use promring::client::Series;
 use rb_sys::special_consts::{Qfalse, Qtrue};
 use rb_sys::{rb_float_new, rb_float_value, rb_hash_foreach, rb_sym2id, rb_sym2str};
 use rb_sys::{ruby_value_type as Type, ENCODING_GET, FIX2LONG, FIXNUM_P, FLONUM_P, ID, NIL_P};
 use rb_sys::{RARRAY_AREF, RARRAY_LEN, RB_FLOAT_TYPE_P, RB_SYMBOL_P, RB_TYPE_P};
-use rb_sys::{RSTRING_LEN, RSTRING_PTR, RTYPEDDATA_GET_DATA, SPECIAL_CONST_P, VALUE};
+use rb_sys::{RSTRING_LEN, RSTRING_PTR, RTYPEDDATA_GET_DATA, SPECIAL_CONST_P, STATIC_SYM_P, VALUE};
 
 use crate::metric::Metric;
-use crate::statsd::{Aliases, Kind};
+use crate::statsd::{Aliases, Direct, Kind};
 
 /// More labels than this are looked up the slow way.
 const MOST_LABELS: usize = 8;
@@ -363,14 +363,70 @@ extern "C" fn observe_tagged(this: VALUE, name: VALUE, value: VALUE, tags: VALUE
 
 #[inline(always)]
 fn statsd_call(kind: Kind, this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    // SAFETY: called by methods of `Promring::Native::Aliases` alone.
+    answer(|| look_up(kind, unsafe { wrapped(this) }, name, value, tags))
+}
+
+#[inline(always)]
+fn look_up(kind: Kind, aliases: &Aliases, name: VALUE, value: VALUE, tags: VALUE) -> Option<()> {
+    let value = number(value)?;
+    let mut key = Key::new(kind, aliases.seed);
+    key.take_call(name, tags)?;
+    kind.apply(aliases.find(key.hash(), key.words())?, value);
+    Some(())
+}
+
+extern "C" fn count_direct(
+    this: VALUE,
+    name: VALUE,
+    value: VALUE,
+    tags: VALUE,
+    bare: VALUE,
+) -> VALUE {
+    direct_call(Kind::Count, this, name, value, tags, bare)
+}
+
+extern "C" fn gauge_direct(
+    this: VALUE,
+    name: VALUE,
+    value: VALUE,
+    tags: VALUE,
+    bare: VALUE,
+) -> VALUE {
+    direct_call(Kind::Gauge, this, name, value, tags, bare)
+}
+
+extern "C" fn observe_direct(
+    this: VALUE,
+    name: VALUE,
+    value: VALUE,
+    tags: VALUE,
+    bare: VALUE,
+) -> VALUE {
+    direct_call(Kind::Observe, this, name, value, tags, bare)
+}
+
+/// A call whose name is `bare` goes without the client's prefix, which the table's names have.
+#[inline(always)]
+fn direct_call(
+    kind: Kind,
+    this: VALUE,
+    name: VALUE,
+    value: VALUE,
+    tags: VALUE,
+    bare: VALUE,
+) -> VALUE {
     answer(|| {
-        let value = number(value)?;
-        // SAFETY: called by methods of `Promring::Native::Aliases` alone.
-        let aliases: &Aliases = unsafe { wrapped(this) };
-        let mut key = Key::new(kind, aliases.seed);
-        key.take_call(name, tags)?;
-        kind.apply(aliases.find(key.hash(), key.words())?, value);
-        Some(())
+        if bare != Qfalse as VALUE && !NIL_P(bare) {
+            return None;
+        }
+        // SAFETY: called by methods of `Promring::Native::Direct` alone, on a thread of Ruby's that holds its lock;
+        // what it follows is an `Aliases`, which it marks and so keeps.
+        let aliases = unsafe {
+            let direct: &Direct = wrapped(this);
+            wrapped(Ruby::get_unchecked().get_inner(direct.followed()?).as_raw())
+        };
+        look_up(kind, aliases, name, value, tags)
     })
 }
 
@@ -388,8 +444,9 @@ pub fn with_key_of_call(
     }
 }
 
-/// Name and tags of a call as words. Different calls have different keys: each part begins with a word that says of
-/// what sort it is and how long. The hash is computed from registers, while the words are written: to read them
+/// Name and tags of a call as words. Different calls have different keys, since a part's first word says of what sort it
+/// is and how long: a Symbol is its own, and ends with a byte that no other first word ends with; a text of up to 7 bytes
+/// has its length, and a bit that no other has, in the first byte; all else begins with a head. The hash is computed from registers, while the words are written: to read them
 /// back at once would cost more than all the rest.
 struct Key {
     room: [MaybeUninit<u64>; KEY_WORDS],
@@ -442,6 +499,9 @@ impl Key {
         if is_string(value) {
             // SAFETY: a String that the caller holds; its bytes are copied before anything else happens.
             let bytes = unsafe { bytes_of(value)? };
+            if bytes.len() < 8 {
+                return self.put(last_word(bytes) | (0x80 | bytes.len() as u64) << 56);
+            }
             self.head(b's', bytes.len())?;
             let mut chunks = bytes.chunks_exact(8);
             for chunk in &mut chunks {
@@ -449,6 +509,9 @@ impl Key {
             }
             let rest = chunks.remainder();
             return if rest.is_empty() { Some(()) } else { self.put(last_word(rest)) };
+        }
+        if STATIC_SYM_P(value) && value >> 56 == 0 {
+            return self.put(value);
         }
         if SPECIAL_CONST_P(value) || FLONUM_P(value) {
             self.head(b'i', 1)?;
@@ -481,7 +544,7 @@ impl Key {
     }
 }
 
-/// 1 to 7 bytes as a word, the rest of it zero.
+/// Up to 7 bytes as a word, the rest of it zero.
 #[inline(always)]
 fn last_word(bytes: &[u8]) -> u64 {
     let word = |part: &[u8]| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
@@ -510,6 +573,7 @@ unsafe extern "C" fn take_tag(name: VALUE, value: VALUE, key: VALUE) -> c_int {
 
 type Call2 = extern "C" fn(VALUE, VALUE, VALUE) -> VALUE;
 type Call3 = extern "C" fn(VALUE, VALUE, VALUE, VALUE) -> VALUE;
+type Call4 = extern "C" fn(VALUE, VALUE, VALUE, VALUE, VALUE) -> VALUE;
 
 /// Defines the hot methods of `Promring::Native::Metric`.
 pub fn define_metric_calls(class: RClass) {
@@ -533,6 +597,15 @@ pub fn define_statsd_calls(class: RClass) {
         [(c"count", count), (c"gauge", gauge), (c"time", time), (c"observe", observe_tagged)];
     for (name, call) in calls {
         define(class, name, call as *const c_void, 3);
+    }
+}
+
+/// Defines the hot methods of `Promring::Native::Direct`.
+pub fn define_direct_calls(class: RClass) {
+    let calls: [(&CStr, Call4); 3] =
+        [(c"count", count_direct), (c"gauge", gauge_direct), (c"observe", observe_direct)];
+    for (name, call) in calls {
+        define(class, name, call as *const c_void, 4);
     }
 }
 

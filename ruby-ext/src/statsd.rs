@@ -1,11 +1,16 @@
 //! StatsD calls seen before, by what was given: name and tags as they came -> series.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
-use magnus::{method, Class, Error, Module, Object, RModule, Ruby, Value};
+use magnus::gc::Marker;
+use magnus::typed_data::Obj;
+use magnus::value::Opaque;
+use magnus::{
+    method, Class, DataTypeFunctions, Error, Module, Object, RModule, Ruby, TypedData, Value,
+};
 use promring::client::Series;
 
 use crate::convert::as_strs;
@@ -124,7 +129,34 @@ impl Aliases {
     }
 }
 
-/// Defines `Promring::Native::Aliases`.
+/// The table in which the calls of `StatsD` itself are looked up: that of its client, or none while each call has to be
+/// seen by the client. One call of ours does what takes Ruby two method calls and three conditions.
+#[derive(Default, TypedData)]
+#[magnus(class = "Promring::Native::Direct", free_immediately, mark, size)]
+pub struct Direct {
+    followed: Cell<Option<Opaque<Obj<Aliases>>>>,
+}
+
+impl DataTypeFunctions for Direct {
+    fn mark(&self, marker: &Marker) {
+        if let Some(aliases) = self.followed.get() {
+            marker.mark(aliases);
+        }
+    }
+}
+
+impl Direct {
+    fn follow(&self, aliases: Option<Obj<Aliases>>) {
+        self.followed.set(aliases.map(Opaque::from));
+    }
+
+    #[inline(always)]
+    pub fn followed(&self) -> Option<Opaque<Obj<Aliases>>> {
+        self.followed.get()
+    }
+}
+
+/// Defines `Promring::Native::Aliases` and `Direct`.
 pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     let class = native.define_class("Aliases", ruby.class_object())?;
     class.undef_default_alloc_func();
@@ -132,5 +164,10 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     class.define_method("learn", method!(Aliases::learn, 6))?;
     class.define_method("size", method!(Aliases::len, 0))?;
     hot::define_statsd_calls(class);
+    let class = native.define_class("Direct", ruby.class_object())?;
+    class.undef_default_alloc_func();
+    class.define_singleton_method("new", magnus::function!(Direct::default, 0))?;
+    class.define_method("calls=", method!(Direct::follow, 1))?;
+    hot::define_direct_calls(class);
     Ok(())
 }

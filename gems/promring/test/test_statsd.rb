@@ -42,6 +42,8 @@ class TestStatsD < Minitest::Test
       ["x", ["a:1"]], ["x", "a:1"], ["x", ["a:1", "b:2"]], ["x", ["a:1b:2"]], ["x", ["a:1", "b", ":2"]],
       ["x\0", nil], ["x", { "a" => "1\0" }], ["x", ["a:1\0"]],
       ["x", ["a:123456", "b"]], ["x", ["a:123456s\0\0\0\0\0\0\0b"]], ["x", ["a:123456s\1\0\0\0\0\0\0b"]], # what stands between parts
+      ["x", { "a" => "1234567" }], ["x", { "a" => "1234567\0" }], ["x", { "a" => "12345678" }], # short texts are one word
+      ["x", { "a" => "" }], ["x", { "a" => "\0" }], ["x", { a: symbol }], ["x", { symbol => "1" }],
       ["x", { "a" => "1", "b" => "2" }], ["x", { "b" => "2", "a" => "1" }], ["x", { "a" => "1b2" }], ["x", %w[a 1]]
     ]
     aliases = Promring::Native::Aliases.new
@@ -167,10 +169,12 @@ class TestStatsD < Minitest::Test
       require "promring/statsd"
       2.times { StatsD.increment("hits", tags: { zone: "b", x: 1 }) }
       StatsD.increment("bare", no_prefix: true)
-      StatsD::Instrument::VOID.equal?(StatsD.gauge("g", 1)) or abort "not VOID"
-      puts Promring.expose.lines.grep(/^(my_app_|bare)/)
+      2.times { StatsD.increment("hits", tags: { zone: "b", x: 1 }, no_prefix: true) } # known with the prefix
+      StatsD.increment("hits", tags: { zone: "b", x: 1 }, no_prefix: nil)
+      2.times { StatsD::Instrument::VOID.equal?(StatsD.gauge("g", 1)) or abort "not VOID" }
+      puts Promring.expose.lines.grep(/^(my_app_|bare|hits)/)
     RUBY
-    assert_equal ['my_app_hits{env="prod",zone="b",x="1"} 2', 'bare{env="prod",zone="a"} 1', 'my_app_g{env="prod",zone="a"} 1'],
+    assert_equal ['my_app_hits{env="prod",zone="b",x="1"} 3', 'bare{env="prod",zone="a"} 1', 'hits{env="prod",zone="b",x="1"} 2', 'my_app_g{env="prod",zone="a"} 1'],
                  out.lines(chomp: true)
   end
 
@@ -198,6 +202,23 @@ class TestStatsD < Minitest::Test
     pids = Array.new(4) { Harness.in_child(wait: false) { 1000.times { @client.increment("forked", tags: { a: 1 }) } } }
     pids.each { |pid| Process.wait(pid) }
     assert_samples 'forked{a="1"}' => 4001
+  end
+
+  def test_a_call_of_statsd_itself_allocates_its_literals_only
+    out = Harness.ruby!(<<~RUBY)
+      require "promring/statsd"
+      def nothing(name, value = 1, sample_rate: nil, tags: nil, no_prefix: false); end
+      def objects
+        2.times { yield }
+        before = GC.stat(:total_allocated_objects)
+        100.times { yield }
+        (GC.stat(:total_allocated_objects) - before) / 100
+      end
+      print objects { nothing("hits", tags: { a: "x", b: "y" }) }, " "
+      print objects { StatsD.increment("hits", tags: { a: "x", b: "y" }) }, " "
+      print objects { StatsD.increment(:hits, 2, tags: nil) }
+    RUBY
+    assert_equal "4 4 0", out
   end
 
   def test_a_call_seen_before_allocates_nothing_of_its_own

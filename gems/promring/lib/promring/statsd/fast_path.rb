@@ -62,28 +62,28 @@ module Promring
       end
     end
 
-    # What StatsD's own methods look calls up in: that of its client, and nil where they must ask the client itself. An
-    # object of its own, since variables of modules cost five times as much as those of objects.
+    # What StatsD's own methods look calls up in: the table of its client, and none where they must ask the client itself.
     # @api private
-    class Direct
-      attr_reader :calls
+    module Direct
+      CALLS = Native::Direct.new
 
-      def client=(client)
-        @client = client
-        @calls = nil
-        follow(client) if client.is_a?(FastPath)
-      end
+      class << self
+        def client=(client)
+          @client = client
+          CALLS.calls = nil
+          follow(client) if client.is_a?(FastPath)
+        end
 
-      # Where somebody else stands before the fast path, it must see each call.
-      def follow(client)
-        return unless client.equal?(@client)
+        # Where somebody else stands before the fast path, it must see each call.
+        def follow(client)
+          return unless client.equal?(@client)
 
-        first = client.class.ancestors.find { |there| there.method_defined?(:increment, false) }
-        @calls = first.equal?(FastPath) ? client.calls : nil
+          first = client.class.ancestors.find { |there| there.method_defined?(:increment, false) }
+          CALLS.calls = first.equal?(FastPath) ? client.calls : nil
+        end
       end
     end
-    DIRECT = Direct.new
-    private_constant :Direct, :DIRECT
+    private_constant :Direct
 
     # @api private
     module FastPath
@@ -165,7 +165,7 @@ module Promring
 
       def with_capture_sink(_sink)
         @calls = @counting = nil # what is captured are datagrams
-        DIRECT.follow(self)
+        Direct.follow(self)
         super
       ensure
         follow_sink
@@ -177,7 +177,7 @@ module Promring
         @counting = @sink.respond_to?(:tables)
         @tables = @counting ? @sink.tables(@datagram_builder_class, @prefix, @default_tags) : nil
         @calls = @tables&.calls
-        DIRECT.follow(self)
+        Direct.follow(self)
       end
 
       # A call of a form that has not been seen before, or one that cannot be looked up.
@@ -207,8 +207,11 @@ module Promring
     # StatsD's own methods, without the detour over the client for calls of a form seen before.
     # @api private
     module Singleton
+      DIRECT = Direct::CALLS
+      private_constant :DIRECT
+
       def singleton_client=(client)
-        DIRECT.client = client
+        Direct.client = client
         super
       end
 
@@ -217,22 +220,19 @@ module Promring
       end
 
       def increment(name, value = 1, sample_rate: nil, tags: nil, no_prefix: false)
-        calls = DIRECT.calls
-        return VOID if calls && !no_prefix && calls.count(name, value, tags)
+        return VOID if DIRECT.count(name, value, tags, no_prefix)
 
         singleton_client.increment(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
 
       def gauge(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        calls = DIRECT.calls
-        return VOID if calls && !no_prefix && calls.gauge(name, value, tags)
+        return VOID if DIRECT.gauge(name, value, tags, no_prefix)
 
         singleton_client.gauge(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
 
       def histogram(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        calls = DIRECT.calls
-        return VOID if calls && !no_prefix && calls.observe(name, value, tags)
+        return VOID if DIRECT.observe(name, value, tags, no_prefix)
 
         singleton_client.histogram(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
