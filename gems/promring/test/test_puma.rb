@@ -124,6 +124,7 @@ class TestPuma < Minitest::Test
 
   def test_the_gauges_of_a_single_puma
     puma("threads 2, 4") do |server|
+      Harness.wait_until("what it says when no request is left") { Harness.sum(server.page, "puma_pool_capacity") == 4 }
       server.hit(10, "/hit")
       page = Harness.wait_until("a report") { (now = Harness.fetch(server.port, "/metrics")) && Harness.sum(now, "puma_requests_total") >= 10 && now }
       assert_equal [4, 0], %w[max_threads backlog].map { |name| Harness.sum(page, "puma_#{name}", 'worker="0"') }

@@ -63,10 +63,12 @@ class TestUnicorn < Minitest::Test
 
   def test_the_gauges_of_workers_and_listeners
     unicorn("preload_app true") do |server|
+      listened = %(unicorn_backlog{listener="127.0.0.1:#{server.port}"} 0\n)
+      Harness.wait_until("the master to say it, before any request") { server.page.include?(listened) }
       server.hit(3, "/hit")
       page = Harness.fetch(server.port, "/metrics")
       assert_equal 2, Harness.sum(page, "unicorn_workers")
-      assert_includes page, %(unicorn_backlog{listener="127.0.0.1:#{server.port}"} 0\n)
+      assert_includes page, listened
       assert_operator Harness.sum(page, "unicorn_active_connections"), :>=, 1, "that of the scrape itself"
       Process.kill(:KILL, server.workers.first)
       Harness.wait_until("its end to be counted") { Harness.sum(server.page, "unicorn_worker_exits_total") == 1 }

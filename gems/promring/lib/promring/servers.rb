@@ -2,12 +2,14 @@
 
 # What servers tell of themselves as gauges: Puma's threads and backlog, Unicorn's listeners and workers.
 #
-# No thread of ours asks: Puma's master says it when a worker has reported to it (every five seconds), Unicorn's when it
-# looks after its workers, and what only a worker can know is said when it answers a request or a scrape.
+# In masters that fork no thread of ours asks: Puma's says it when a worker has reported to it (every five seconds),
+# Unicorn's when it looks after its workers. A single Puma forks nobody and is asked by a thread, as often. Requests and
+# scrapes in the app refresh what their process can tell.
 module Promring
   # @api private
   module Servers
     SECONDS = 1
+    IDLE_SECONDS = 5 # as often as Puma's workers report to their master
     @reports = []
     @reported = -Float::INFINITY
 
@@ -23,7 +25,7 @@ module Promring
         Native.tick
       end
 
-      # Within a request: at most once a second, and never a failure of the request.
+      # Within a request, or in a server's own loop: at most once a second, and never a failure of the request.
       def report
         now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
         return if now - @reported < SECONDS
@@ -105,7 +107,7 @@ module Promring
       end
     end
 
-    # What raindrops tells of Unicorn's listeners, in any worker, and what its master knows of workers.
+    # What raindrops tells of Unicorn's listeners, in any process, and what its master knows of workers.
     class Unicorn
       def initialize
         @active = listener_gauge(:unicorn_active_connections, "Connections that are accepted, by listener.")
@@ -141,13 +143,19 @@ module Promring
 
         def reap_all_workers
           before = @workers.size
-          super.tap { Watched.watch.update_workers(@workers.size, before - @workers.size) }
+          super.tap do
+            Watched.watch.update_workers(@workers.size, before - @workers.size)
+            Servers.report
+          end
         end
 
         # In a worker it does not return.
         def spawn_missing_workers
           Watched.watch
-          super.tap { Watched.watch.update_workers(@workers.size, 0) }
+          super.tap do
+            Watched.watch.update_workers(@workers.size, 0)
+            Servers.report
+          end
         end
       end
 

@@ -12,6 +12,7 @@ Puma::Plugin.create do
     statistics = Promring::Servers::Puma.new
     if launcher.options[:workers].to_i.zero?
       Promring::Servers.watch { statistics.update(launcher.stats) }
+      in_background { loop { sleep(Promring::Servers::IDLE_SECONDS) && Promring::Servers.report } }
     else
       launcher.events.register(:ping!) { |_worker| statistics.update(launcher.stats) }
     end
