@@ -12,8 +12,13 @@ import sys
 import tempfile
 import time
 
-METRICS, SERIES, WORKERS, PAGES, FIRSTS = 25, 1000, 128, 11, 101
-GATES = {"first": 20, "page": 1000}
+METRICS, SERIES, WORKERS, PAGES, FIRSTS = 25, 1000, 128, 11, 11
+# What is measured, and how many times cheaper it has to be.
+GATES = {
+    "alone": ("first increment of a fresh worker, 1 series", 20),
+    "first": (f"the same, {METRICS * SERIES} series", 20),
+    "page": (f"page of {METRICS * SERIES} lines", 1000),
+}
 
 
 def in_worker(work):
@@ -37,7 +42,7 @@ def timed(work):
 
 
 def serve(way):
-    """Print the sum of a page's samples, the median time of a first increment, and that of a page."""
+    """Print the median times of a first increment and of a page."""
     if way == "promring":  # before anybody takes `generate_latest` by its name
         import promring
 
@@ -50,7 +55,11 @@ def serve(way):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
     first = Counter("first", "What a fresh worker counts.")
-    firsts = [in_worker(lambda: timed(first.inc)) for _ in range(FIRSTS)]
+
+    def firsts():
+        return statistics.median(in_worker(lambda: timed(first.inc)) for _ in range(FIRSTS))
+
+    alone = firsts()
     families = [Counter(f"bench_{number}", "d", ["a", "b"]) for number in range(METRICS)]
     counters = [f.labels(f"value-{n % 10}", f"value-{n // 10}") for f in families for n in range(SERIES)]
 
@@ -70,7 +79,7 @@ def serve(way):
     lines = [line for line in page().splitlines() if line.startswith("bench_") and "_total{" in line]
     wanted = (WORKERS + len(pages)) * METRICS * SERIES
     assert len(lines) == METRICS * SERIES and sum(float(line.split()[-1]) for line in lines) == wanted, "lost counts"
-    print(json.dumps({"first": statistics.median(firsts), "page": statistics.median(pages)}))
+    print(json.dumps({"alone": alone, "first": firsts(), "page": statistics.median(pages)}))
 
 
 def run(way):
@@ -85,12 +94,11 @@ def run(way):
 def main():
     """Run both ways and print the table."""
     ours, theirs = run("promring"), run("mmap")
-    print(f"{'with ' + str(WORKERS) + ' workers':36}{'us':>9}{'mmap':>12}   of mmap (gate)")
-    for what, gate in GATES.items():
-        name = {"first": "first increment of a fresh worker", "page": f"page of {METRICS * SERIES} lines"}[what]
+    print(f"{'with ' + str(WORKERS) + ' workers':44}{'us':>9}{'mmap':>12}   of mmap (gate)")
+    for what, (name, gate) in GATES.items():
         ratio = theirs[what] / ours[what]
         passed = "pass" if ratio >= gate else "MISS"
-        print(f"{name:36}{ours[what] * 1e6:9.0f}{theirs[what] * 1e6:12.0f}   1/{ratio:.1f} (1/{gate}) {passed}")
+        print(f"{name:44}{ours[what] * 1e6:9.0f}{theirs[what] * 1e6:12.0f}   1/{ratio:.1f} (1/{gate}) {passed}")
 
 
 if __name__ == "__main__":
