@@ -13,4 +13,5 @@ declare -A configuration=([puma]=-C [unicorn]=-c)
 start "${RUBY:-ruby}" -S "$1" "${configuration[$1]}" "$1.rb" config.ru
 wait_for "$PORT/metrics" "$listen/-/ready"
 count_and_compare "$PORT/metrics" "$listen/metrics"
-ask "$PORT/metrics" | grep -q '^http_server_requests_total{code="200",method="get",path="/work"} 20$'
+page=$(ask "$PORT/metrics") # read whole: a pipe that closes early would fail curl
+grep -q '^http_server_requests_total{code="200",method="get",path="/work"} 20$' <<<"$page"
