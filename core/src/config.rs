@@ -267,6 +267,11 @@ impl Config {
             let seconds = number(value, 0, 31_536_000).map(u64::from);
             seconds.ok_or_else(|| refuse(env, "a number of seconds"))
         };
+        let on_or_off = |env| match value {
+            "on" | "true" | "1" => Ok(true),
+            "off" | "false" | "0" => Ok(false),
+            _ => Err(refuse(env, "on or off")),
+        };
         match name {
             "segment" => self.segment = Some(PathBuf::from(value)),
             "app_root" => self.app_root = Some(PathBuf::from(value)),
@@ -295,14 +300,8 @@ impl Config {
                     _ => return Err(refuse("PROMRING_GAUGE_LABEL", "pid or worker")),
                 }
             }
-            "process_metrics" => {
-                self.process_metrics = switch(value)
-                    .ok_or_else(|| refuse("PROMRING_PROCESS_METRICS", "on or off"))?;
-            }
-            "scrape_metrics" => {
-                self.scrape_metrics = switch(value)
-                    .ok_or_else(|| refuse("PROMRING_SCRAPE_METRICS", "on or off"))?;
-            }
+            "process_metrics" => self.process_metrics = on_or_off("PROMRING_PROCESS_METRICS")?,
+            "scrape_metrics" => self.scrape_metrics = on_or_off("PROMRING_SCRAPE_METRICS")?,
             "native_histograms" => {
                 let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
                 self.native_histograms =
@@ -381,12 +380,4 @@ impl Config {
 
 fn number(text: &str, least: u32, most: u32) -> Option<u32> {
     text.trim().parse().ok().filter(|n| (least..=most).contains(n))
-}
-
-fn switch(text: &str) -> Option<bool> {
-    match text {
-        "on" | "true" | "1" => Some(true),
-        "off" | "false" | "0" => Some(false),
-        _ => None,
-    }
 }

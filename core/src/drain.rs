@@ -150,15 +150,18 @@ impl Plans {
     /// The cells of a series.
     fn cells(&mut self, segment: &Segment, id: u32) -> Option<Range<usize>> {
         let plan = self.look_up(segment, id)?;
-        Some(plan.cell as usize..(plan.cell + self.n_cells(plan)) as usize)
+        Some(self.cells_of(plan))
     }
 
     /// Those of a series that takes events.
     fn event_cells(&mut self, segment: &Segment, id: u32) -> Option<Range<usize>> {
         let known = self.by_id.get(id as usize).filter(|plan| plan.shape != UNKNOWN).copied();
         let plan = known.or_else(|| self.look_up(segment, id))?;
-        let cells = plan.cell as usize..(plan.cell + self.n_cells(plan)) as usize;
-        (plan.shape != NO_EVENTS).then_some(cells)
+        (plan.shape != NO_EVENTS).then(|| self.cells_of(plan))
+    }
+
+    fn cells_of(&self, plan: Plan) -> Range<usize> {
+        plan.cell as usize..(plan.cell + self.n_cells(plan)) as usize
     }
 
     fn n_cells(&self, plan: Plan) -> u32 {
