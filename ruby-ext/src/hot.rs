@@ -446,8 +446,9 @@ pub fn with_key_of_call(
 
 /// Name and tags of a call as words. Different calls have different keys, since a part's first word says of what sort it
 /// is and how long: a Symbol is its own, and ends with a byte that no other first word ends with; a text of up to 7 bytes
-/// has its length, and a bit that no other has, in the first byte; all else begins with a head. The hash is computed from registers, while the words are written: to read them
-/// back at once would cost more than all the rest.
+/// has its length, and a bit that no other has, in the first byte; all else begins with a head.
+/// The hash is computed from registers, while the words are written: to read them back at once would cost more than
+/// all the rest.
 struct Key {
     room: [MaybeUninit<u64>; KEY_WORDS],
     len: usize,
