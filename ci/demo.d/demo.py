@@ -62,7 +62,7 @@ def story(servers, prometheus):
     for server in servers:
         server.load.stop()
         ledger = server.load.ledger
-        tell(server.name, f"load ended: {ledger.answered} requests answered, {ledger.doubtful} broken by kills")
+        tell(server.name, f"load ended: {ledger.answered} requests answered, {ledger.doubtful} got no answer")
     prometheus.wait_for_scrapes(servers)
 
 
@@ -93,8 +93,9 @@ def report(servers, prometheus):
                 wrong.append(f"{server.name}: {what}: {certain} answered, {doubt} in doubt, seen {seen}")
         wrong += other_faults(server, prometheus)
         print()
-    print("In doubt is what was asked by requests whose worker was killed under them. Kind b is asked for only around")
-    print("a kill, so kind a has no doubt. within: all views agree, and no more than what is in doubt is on top.\n")
+    print("In doubt is what was asked by requests that got no answer: their worker was killed under them, or Puma closed")
+    print("the connection as it replaced the worker. Kind b is asked for only around these, so kind a has no doubt.")
+    print("within: all views agree, and no more than what is in doubt is on top.\n")
     return wrong
 
 
@@ -112,7 +113,7 @@ def other_faults(server, prometheus):
     if ledger.refused:
         wrong.append(f"{server.name}: {len(ledger.refused)} requests refused, first: {ledger.refused[0]}")
     if ledger.doubtful_units["a"]:
-        wrong.append(f"{server.name}: requests broke though none of their workers was killed")
+        wrong.append(f"{server.name}: requests broke though none of their workers was killed or replaced")
     return wrong
 
 

@@ -22,7 +22,7 @@ class Ledger:
     """What one server's clients know.
 
     An answered request is certain: its units were counted before the answer was written. One whose
-    connection broke is in doubt: its worker died before, amid or after counting.
+    connection broke is in doubt: its worker died before, amid or after counting, or never read it.
     """
 
     answered_units: Counter = field(default_factory=Counter)
@@ -49,9 +49,9 @@ class Ledger:
 class Load:
     """Clients of one server. Each has one request in flight at a time, on a connection of its own.
 
-    Units are of kind a, except around a SIGKILL that hits a worker amid its work: before it every client goes
-    over to kind b, after it back. So every request of kind a is certain and its sum must be met exactly, and
-    only kind b has doubt.
+    Units are of kind a, except around what may leave a request without an answer (a SIGKILL that hits a worker amid
+    its work, Puma's phased restart): before it every client goes over to kind b, after it back. So every request of
+    kind a is certain and its sum must be met exactly, and only kind b has doubt.
     """
 
     def __init__(self, port):

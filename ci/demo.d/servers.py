@@ -132,6 +132,7 @@ class Server:
         if victim not in workers:
             raise DemoError(f"{self.name}: the last answer names no worker of its master, but {victim}")
         send(victim, signal.SIGKILL)
+        wait_until(f"the end of worker {victim}", lambda: has_ended(victim))  # until then it might accept
         self.load.go_over_to("a")
         self._wait_replaced(victim)
         return f"worker {victim} killed just after its last answer; replaced"
@@ -180,7 +181,11 @@ class Puma(Server):
         return [self.env["DEMO_RUBY"], self.env["DEMO_PUMA"], "-C", "puma.rb"]
 
     def replace(self):
+        # A worker that stops closes the connections that it has accepted and has read nothing from yet: Puma's way,
+        # and the fate of a client that is between its connect and its request.
+        self.load.go_over_to("b")
         self.replace_workers(signal.SIGUSR1)
+        self.load.go_over_to("a")
         return "phased restart by USR1: every worker replaced"
 
 
