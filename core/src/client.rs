@@ -28,10 +28,10 @@ use crate::native::CellMap;
 use crate::os;
 use crate::producer::{self, Memory, Producer};
 use crate::registry::{self, Placed};
-use crate::ring::{self, Event};
+use crate::ring::{self, Event, Of};
 use crate::segment::{Caps, Carrier, Segment};
 use crate::snapshot::{self, SeriesPlace, Totals};
-use crate::sync::{AlwaysRef, AtomicRef, AtomicU128, AtomicU64, Ordering};
+use crate::sync::{AlwaysRef, AtomicRef, AtomicU128, AtomicU32, AtomicU64, Ordering};
 use crate::totals;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
@@ -481,7 +481,7 @@ impl Own {
 
 /// The hot path.
 #[inline]
-fn push(series: &Series, packed: u64, value: f64) {
+fn push(series: &Series, packed: u64, value: u64) {
     if !PRODUCER.get().push(packed, value) {
         push_slow(series, packed, value);
     }
@@ -490,17 +490,19 @@ fn push(series: &Series, packed: u64, value: f64) {
 /// Threads, no place yet, place lost, end of the lap, ring due for a drain, or ring full: in this order.
 #[cold]
 #[inline(never)]
-fn push_slow(series: &Series, packed: u64, value: f64) {
+fn push_slow(series: &Series, packed: u64, value: u64) {
     // The id is read when the segment is certain: a successor segment gives the series another one.
-    let weight = Event::unpack(packed, value).weight;
-    let packed = || ring::pack(series.id(), weight);
+    let packed = || match Event::unpack(packed, value) {
+        Event { of: Of::Counter(_), .. } => series.packed(),
+        Event { weight, .. } => ring::pack(series.id(), weight),
+    };
     if !push_to_ring(packed, value) {
         add_direct(Event::unpack(packed(), value));
     }
 }
 
 /// Every way into the ring but the first; false when it is full and nobody can drain it now.
-fn push_to_ring(packed: impl Fn() -> u64, value: f64) -> bool {
+fn push_to_ring(packed: impl Fn() -> u64, value: u64) -> bool {
     let waiting = DIRECT_ADDS.load(Ordering::Relaxed); // a pace, no order
     if OWN.get().is_some_and(|own| !own.worker.owns_place()) {
         forget_place(); // taken from us: our lock was lost and nobody saw us run
@@ -662,7 +664,7 @@ pub(crate) fn expire_idle() {
 pub struct Family {
     spec: FamilySpec,
     link: Mutex<Link>,
-    series: Mutex<HashMap<LabelValues, &'static Series>>,
+    series: Mutex<Handles>,
     overflow: OnceLock<&'static Series>,
 }
 
@@ -675,6 +677,33 @@ struct Link {
     order: Vec<usize>,
     /// With exponential buckets: which cells belong to which.
     cells: Option<Arc<CellMap>>,
+}
+
+/// The handles that this process has asked for.
+#[derive(Default)]
+struct Handles {
+    by_labels: HashMap<LabelValues, &'static Series>,
+    /// Room for more. Handles lie side by side: a push reads one, and which one nobody can foresee.
+    unused: &'static [Series],
+}
+
+impl Handles {
+    const MOST_AT_ONCE: usize = 128; // 4 KiB
+
+    fn get(&self, label_values: &[&str]) -> Option<&'static Series> {
+        self.by_labels.get(&GivenValues(label_values)).copied()
+    }
+
+    fn add(&mut self, family: &'static Family, key: LabelValues) -> &'static Series {
+        if self.unused.is_empty() {
+            let n = self.by_labels.len().clamp(1, Self::MOST_AT_ONCE);
+            self.unused = Box::leak((0..n).map(|_| Series::unused(family)).collect());
+        }
+        let (series, rest) = self.unused.split_first().expect("at least one");
+        self.unused = rest;
+        self.by_labels.insert(key, series);
+        series
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -785,7 +814,7 @@ impl Family {
         Ok(Family {
             spec: FamilySpec { native: registered.native, ..spec.clone() },
             link: Mutex::new(Link { id, registered, order, cells }),
-            series: Mutex::new(HashMap::new()),
+            series: Mutex::default(),
             overflow: OnceLock::new(),
         })
     }
@@ -798,7 +827,7 @@ impl Family {
             }
             Err(error) => log(&error.to_string()),
         }
-        for (values, series) in lock(&self.series).iter() {
+        for (values, series) in &lock(&self.series).by_labels {
             let values: Vec<&str> = values.0.iter().map(|v| &**v).collect();
             let (Placed::Series(id) | Placed::Overflow(id)) = self.place(segment, &values);
             series.point_to(segment, id);
@@ -824,7 +853,7 @@ impl Family {
     /// [`Error::LabelCount`] only.
     pub fn series(&'static self, label_values: &[&str]) -> Result<&'static Series, Error> {
         self.check_count(label_values)?;
-        let known = lock(&self.series).get(&GivenValues(label_values)).copied();
+        let known = lock(&self.series).get(label_values);
         if let Some(series) = known {
             return Ok(self.usable(series));
         }
@@ -835,8 +864,14 @@ impl Family {
                 self.overflow_series(segment, id)
             }
             Placed::Series(id) => {
-                let key = LabelValues(label_values.iter().map(|v| Box::from(*v)).collect());
-                *lock(&self.series).entry(key).or_insert_with(|| Series::leak(self, segment, id))
+                let mut known = lock(&self.series);
+                // Another thread may have been quicker.
+                known.get(label_values).unwrap_or_else(|| {
+                    let key = LabelValues(label_values.iter().map(|v| Box::from(*v)).collect());
+                    let series = known.add(self, key);
+                    series.point_to(segment, id);
+                    series
+                })
             }
         };
         Ok(self.usable(series))
@@ -888,7 +923,11 @@ impl Family {
     }
 
     fn overflow_series(&'static self, segment: &'static Segment, id: u32) -> &'static Series {
-        self.overflow.get_or_init(|| Series::leak(self, segment, id))
+        self.overflow.get_or_init(|| {
+            let series: &'static Series = Box::leak(Box::new(Series::unused(self)));
+            series.point_to(segment, id);
+            series
+        })
     }
 
     /// Hides the series of a label set in all processes; false when there is none.
@@ -1040,30 +1079,38 @@ fn zero_hidden(ids: &[u32]) {
 /// One series as a process uses it: the handle that `labels(...)` returns. No call on it blocks,
 /// allocates or raises.
 pub struct Series {
-    /// What its events of weight 1 carry: [`ring::pack`].
+    /// What its events of weight 1 carry: a counter's [`ring::pack_whole`], [`ring::pack`] of any other.
     packed: AtomicU64,
     entry: AtomicRef<SeriesEntry>,
+    id: AtomicU32,
     metric_type: MetricType,
     family: &'static Family,
 }
 
 impl Series {
-    fn leak(family: &'static Family, segment: &'static Segment, id: u32) -> &'static Series {
-        let series: &'static Series = Box::leak(Box::new(Series {
+    /// Of no series yet.
+    fn unused(family: &'static Family) -> Series {
+        Series {
             packed: AtomicU64::new(0),
             entry: AtomicRef::new(),
+            id: AtomicU32::new(0),
             metric_type: family.spec.metric_type,
             family,
-        }));
-        series.point_to(segment, id);
-        series
+        }
     }
 
     fn point_to(&self, segment: &'static Segment, id: u32) {
+        let mut cell = 0; // nobody's
         if let Some(entry) = segment.series(id) {
             self.entry.set(entry);
+            cell = entry.cell.load(Ordering::Relaxed); // written before the id was handed out
         }
-        self.packed.store(ring::pack(id, 1.0), Ordering::Relaxed); // used by this process's producer only
+        let packed = match self.metric_type {
+            MetricType::Counter => ring::pack_whole(cell),
+            _ => ring::pack(id, 1.0),
+        };
+        self.packed.store(packed, Ordering::Relaxed); // used by this process's producer only, and so is the id
+        self.id.store(id, Ordering::Relaxed);
     }
 
     #[inline]
@@ -1072,7 +1119,7 @@ impl Series {
     }
 
     fn id(&self) -> u32 {
-        Event::unpack(self.packed(), 0.0).id
+        self.id.load(Ordering::Relaxed) // see `point_to`
     }
 
     /// The family it belongs to.
@@ -1091,19 +1138,15 @@ impl Series {
     /// or this is no counter.
     #[inline]
     pub fn inc(&self, amount: f64) -> bool {
-        // Finite and not negative, by one comparison of bits: the sign stands above the exponent.
-        let countable = amount.to_bits() < f64::INFINITY.to_bits();
-        if countable && self.metric_type == MetricType::Counter {
-            push(self, self.packed(), amount);
-            return true;
+        let is_counter = self.metric_type == MetricType::Counter;
+        match totals::whole(amount) {
+            Some(whole) if is_counter => push(self, self.packed(), whole),
+            None if is_counter && amount >= 0.0 && amount < f64::INFINITY => {
+                push(self, ring::pack(self.id(), 1.0), amount.to_bits());
+            }
+            _ => return self.refuse(amount, is_counter),
         }
-        self.refuse_amount(amount)
-    }
-
-    #[cold]
-    fn refuse_amount(&self, amount: f64) -> bool {
-        let fits = self.metric_type == MetricType::Counter;
-        fits && amount == 0.0 || self.refuse(amount, fits) // minus zero adds nothing
+        true
     }
 
     /// Observes a value in a histogram or summary. False, and counted as refused, when it is NaN or
@@ -1113,7 +1156,7 @@ impl Series {
         // Finite, by one comparison of the bits but the sign's.
         let finite = value.to_bits() << 1 < f64::INFINITY.to_bits() << 1;
         if finite && self.takes_observations() {
-            push(self, self.packed(), value);
+            push(self, self.packed(), value.to_bits());
             return true;
         }
         self.refuse(value, self.takes_observations())
@@ -1131,7 +1174,7 @@ impl Series {
             return self.observe(if weight == 1.0 { value } else { f64::NAN });
         }
         if self.takes_observations() && value.abs() < f64::INFINITY {
-            push(self, ring::pack(self.id(), weight), value);
+            push(self, ring::pack(self.id(), weight), value.to_bits());
             return true;
         }
         self.observe(value) // refused there

@@ -67,7 +67,7 @@ use std::time::Duration;
 use crate::layout::*;
 use crate::os;
 use crate::registry::{self, FamilySpec, GaugeMode, MetricType};
-use crate::ring::{self, Event};
+use crate::ring::{self, Event, Of};
 use crate::segment::Segment;
 use crate::sync::{fence, AtomicU64, Ordering};
 use crate::totals::{self, CellKind, Classifier, Stamped, Words};
@@ -88,6 +88,26 @@ struct Plan {
     cell: u32,
     /// 0: not looked up yet; 1: counter; 2: summary; 3: takes no events; from 4: histogram, classifier `shape - 4`.
     shape: u32,
+}
+
+impl Plan {
+    /// Where a value of that series goes; None if the series is unknown or takes none, or it is no push of ours.
+    #[inline]
+    fn target(self, plans: &Plans, value: f64) -> Option<Target> {
+        if !value.is_finite() {
+            return None;
+        }
+        let observations = |cell| Some(Target { cell, kind: CellKind::Observations });
+        match self.shape {
+            UNKNOWN | NO_EVENTS => None,
+            COUNTER => Some(Target { cell: self.cell, kind: CellKind::Counter }),
+            SUMMARY => observations(self.cell),
+            shape => {
+                let classifier = &plans.classifiers[(shape - FIRST_HISTOGRAM) as usize];
+                observations(self.cell + classifier.bucket(value) as u32)
+            }
+        }
+    }
 }
 
 const UNKNOWN: u32 = 0;
@@ -117,34 +137,20 @@ impl Plans {
     /// Where this event goes; None for an id that is not (yet) registered or a cell out of bounds.
     #[inline]
     pub(crate) fn target(&mut self, segment: &Segment, event: &Event) -> Option<Target> {
-        let plan = match self.by_id.get(event.id as usize) {
-            Some(plan) if plan.shape != UNKNOWN => *plan,
-            _ => self.look_up(segment, event.id)?,
-        };
-        if !event.value.is_finite() || !(0.0..f32::INFINITY).contains(&event.weight) {
-            return None; // no push of ours
-        }
-        let target = |cell, kind| Some(Target { cell, kind });
-        match plan.shape {
-            COUNTER => target(plan.cell, CellKind::Counter),
-            SUMMARY => target(plan.cell, CellKind::Observations),
-            NO_EVENTS => None,
-            shape => {
-                let classifier = &self.classifiers[(shape - FIRST_HISTOGRAM) as usize];
-                let bucket = classifier.bucket(event.value) as u32;
-                target(plan.cell + bucket, CellKind::Observations)
+        let id = match event.of {
+            Of::Series(id) => id,
+            Of::Counter(cell) => {
+                let known = 1..used_cells(segment).len();
+                let target = Target { cell, kind: CellKind::Counter };
+                return known.contains(&(cell as usize)).then_some(target);
             }
-        }
-    }
-
-    /// The cell and the amount of the commonest event: a whole amount for a counter that is known.
-    #[inline]
-    fn whole_amount(&self, event: &Event) -> Option<(u32, u64)> {
-        let plan = self.by_id.get(event.id as usize)?;
-        if plan.shape != COUNTER || event.weight.to_bits() != 1f32.to_bits() {
-            return None;
-        }
-        Some((plan.cell, totals::whole(event.value)?))
+        };
+        let plan = match self.by_id.get(id as usize) {
+            Some(plan) if plan.shape != UNKNOWN => *plan,
+            _ => self.look_up(segment, id)?,
+        };
+        let weighs = (0.0..f32::INFINITY).contains(&event.weight); // else no push of ours
+        weighs.then(|| plan.target(self, event.value))?
     }
 
     /// The cells of a series.
@@ -369,21 +375,21 @@ impl Drainer {
         let (Some(slots), Some(header)) = (segment.ring(place), segment.place(place)) else {
             return 0;
         };
-        let cells = all_cells(segment); // a cell reserved later is reached by `apply`
+        let cells = used_cells(segment); // a cell that is younger is reached by `apply`
         let redo = &segment.header().redo;
         let head = header.head.load(Ordering::Relaxed); // written under this lock only
+        let end = head.wrapping_add(RING_SLOTS as u64);
         let mut position = head;
-        while position.wrapping_sub(head) < RING_SLOTS as u64 {
-            let Some(event) = ring::peek(slots, position) else { break };
-            position = position.wrapping_add(1);
-            let whole = self.plans.whole_amount(&event);
-            match whole.and_then(|(index, amount)| plus_whole(cells, index, amount)) {
-                Some((cell, index, words)) => {
-                    step(redo, FIRST_WORD, place, position, index, words);
-                    cell.a.store(words.a, Ordering::Relaxed); // as in `store_cell`
-                }
-                None => self.apply(place, position, &event, header),
+        while let Some(event) = ring::peek(slots, position).filter(|_| position != end) {
+            let common = Common { slots, cells, redo, plans: &self.plans, place };
+            let counted = match event.of {
+                Of::Counter(_) => common.count::<true>(position..end),
+                Of::Series(_) => common.count::<false>(position..end),
+            };
+            if counted == position {
+                self.apply(place, position.wrapping_add(1), &event, header);
             }
+            position = counted.max(position.wrapping_add(1));
         }
         let n = position.wrapping_sub(head);
         if n > 0 {
@@ -409,7 +415,7 @@ impl Drainer {
             return;
         };
         let words = target.kind.apply(Words::of(cell), event.value, f64::from(event.weight));
-        step(&segment.header().redo, EVENT, place, position, target.cell, words);
+        step(&segment.header().redo, commit_word(EVENT, place, position), target.cell, words);
         store_cell(cell, words);
     }
 
@@ -432,7 +438,7 @@ impl Drainer {
             if let (false, Some((total, words))) =
                 (plan.mode.is_live(), fold_words(self.segment, &plan, dead))
             {
-                step(redo, FOLD, place, u64::from(gauge), plan.cell, words);
+                step(redo, commit_word(FOLD, place, u64::from(gauge)), plan.cell, words);
                 store_cell(total, words);
             }
             cell.stamp.store(0, Ordering::Release);
@@ -541,13 +547,100 @@ impl Counts {
     }
 }
 
-/// A counter's cell after a whole amount. None when the sum needs more than its first word, or when the
-/// cell lies in pages that were reserved after the slice was taken.
-#[inline]
-fn plus_whole(cells: &[Cell], index: u32, amount: u64) -> Option<(&Cell, u32, Words)> {
-    let cell = cells.get(index as usize)?;
-    let a = cell.a.load(Ordering::Relaxed).checked_add(amount)?; // written under this lock only
-    Some((cell, index, Words { a, b: 0 }))
+/// What the common events of one ring need: whole amounts of counters, and all that has weight 1 and whose series
+/// has been looked up. Nearly everything that is ever drained is of these.
+struct Common<'a> {
+    slots: &'a [Slot; RING_SLOTS],
+    cells: &'a [Cell],
+    redo: &'a Redo,
+    plans: &'a Plans,
+    place: usize,
+}
+
+impl Common<'_> {
+    /// Counts the events of a range of positions, of one lap, or its whole amounts alone, which is quicker. Returns the
+    /// position of the first that is not common, has not been pushed, needs a second word that is not expected,
+    /// or whose cell is younger than the slice of them.
+    ///
+    /// A whole amount is told from all else by one comparison, and the registry is not asked about it: who
+    /// scribbles a cell's index could as well scribble an id, or a counter's amount.
+    #[inline(never)]
+    fn count<const WHOLE_ALONE: bool>(&self, positions: Range<u64>) -> u64 {
+        let Common { slots, cells, redo, plans, place } = *self;
+        let parity = ring::parity(positions.start);
+        let (whole, weight_1) = (ring::pack_whole(0) | parity, ring::pack(0, 1.0) | parity);
+        let run = Run::of(slots, place, positions);
+        run.count(redo, |slot, entry, commit| {
+            let meta = slot.meta.load(Ordering::Acquire); // partner: the release store in `ring::put`
+            let value = slot.value.load(Ordering::Relaxed); // ordered by the load above
+            if let Some(cell) = cells.get((meta ^ whole) as usize) {
+                let a = cell.a.load(Ordering::Relaxed).checked_add(value)?; // written under this lock only
+                step_first_word(redo, entry, commit, meta ^ whole, a);
+                cell.a.store(a, Ordering::Relaxed); // as in `store_cell`
+                return Some(());
+            }
+            if WHOLE_ALONE {
+                return None;
+            }
+            let value = f64::from_bits(value);
+            let target = plans.by_id.get((meta ^ weight_1) as usize)?.target(plans, value)?;
+            let cell = cells.get(target.cell as usize)?;
+            let words = target.kind.apply(Words::of(cell), value, 1.0);
+            entry.b.store(words.b, Ordering::Relaxed); // ordered by the commit
+            let both_words = commit ^ (FIRST_WORD ^ EVENT) << KIND_SHIFT;
+            step_first_word(redo, entry, both_words, u64::from(target.cell), words.a);
+            store_cell(cell, words);
+            Some(())
+        })
+    }
+}
+
+/// Slots of one lap, to be counted one after another.
+struct Run<'a> {
+    slots: &'a [Slot],
+    first: u64,
+    /// What would have committed a whole amount just before the first slot.
+    commit: u64,
+}
+
+impl<'a> Run<'a> {
+    fn of(
+        slots: &'a [Slot; RING_SLOTS],
+        place: usize,
+        positions: Range<u64>,
+    ) -> Run<'a> {
+        let first = positions.start;
+        let of_lap = ring::next_lap(first).min(positions.end).wrapping_sub(first);
+        let n = of_lap.min(POSITION_MASK - (first & POSITION_MASK)); // adding to the commit must not carry
+        let (slots, _) = slots[first as usize % RING_SLOTS..].split_at(n as usize);
+        Run { slots, first, commit: commit_word(FIRST_WORD, place, first) }
+    }
+
+    /// Counts as long as `count` can, two by two, since the entries take turns; returns the position behind.
+    #[inline(always)]
+    fn count(
+        self,
+        redo: &Redo,
+        mut count: impl FnMut(&Slot, &RedoEntry, u64) -> Option<()>,
+    ) -> u64 {
+        let mut commit = self.commit;
+        // As the position's lowest bit tells, which is the commit's.
+        let entries = [1, 0].map(|next| &redo.entry[((commit + next) & 1) as usize]);
+        let mut count_one = |(slot, entry): (&Slot, &RedoEntry)| {
+            count(slot, entry, commit + 1)?;
+            commit += 1;
+            Some(())
+        };
+        let mut count_two = |two: &[Slot]| two.iter().zip(entries).try_for_each(&mut count_one);
+        let _ = self.slots.chunks_exact(2).try_for_each(&mut count_two);
+        self.first.wrapping_add(commit - self.commit)
+    }
+}
+
+/// Every cell that has been handed out.
+fn used_cells(segment: &Segment) -> &[Cell] {
+    let n = segment.used(Region::Cells) as usize / size_of::<Cell>();
+    segment.slice(Region::Cells, 0, n).unwrap_or(&[])
 }
 
 /// Every cell that may be used now.
@@ -568,18 +661,25 @@ fn zero(segment: &Segment, cells: Range<usize>) {
     cells.iter().for_each(|cell| store_cell(cell, Words::default()));
 }
 
-/// Writes the record of one step and commits it. `kind` is a constant at each call.
+/// Writes the record of one step and commits it.
 #[inline]
-fn step(redo: &Redo, kind: u64, place: usize, position: u64, cell: u32, words: Words) {
-    let entry = &redo.entry[(position & 1) as usize];
-    entry.cell.store(u64::from(cell), Ordering::Relaxed); // ordered by the commit
-    entry.a.store(words.a, Ordering::Relaxed); // ordered by the commit
-    if kind != FIRST_WORD {
-        entry.b.store(words.b, Ordering::Relaxed); // ordered by the commit
-    }
-    let word = (kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT) | (position & POSITION_MASK);
-    redo.commit.store(word, Ordering::Release); // THE COMMIT POINT; partner: `read_record`
+fn step(redo: &Redo, commit: u64, cell: u32, words: Words) {
+    let entry = &redo.entry[(commit & 1) as usize];
+    entry.b.store(words.b, Ordering::Relaxed); // ordered by the commit
+    step_first_word(redo, entry, commit, u64::from(cell), words.a);
+}
+
+/// The same of a step that leaves the cell's second word alone.
+#[inline]
+fn step_first_word(redo: &Redo, entry: &RedoEntry, commit: u64, cell: u64, a: u64) {
+    entry.cell.store(cell, Ordering::Relaxed); // ordered by the commit
+    entry.a.store(a, Ordering::Relaxed); // ordered by the commit
+    redo.commit.store(commit, Ordering::Release); // THE COMMIT POINT; partner: `read_record`
     fence(Ordering::Release); // cells change after the commit; partner: the fence in `peek`
+}
+
+fn commit_word(kind: u64, place: usize, position: u64) -> u64 {
+    (kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT) | (position & POSITION_MASK)
 }
 
 #[inline]
@@ -778,8 +878,7 @@ fn lay_over(segment: &Segment, record: &Record, copied: &mut Copied, heads: &mut
 }
 
 fn copy_cells(segment: &Segment) -> Vec<Words> {
-    let n = segment.used(Region::Cells) as usize / size_of::<Cell>();
-    segment.slice::<Cell>(Region::Cells, 0, n).unwrap_or(&[]).iter().map(Words::of).collect()
+    used_cells(segment).iter().map(Words::of).collect()
 }
 
 fn add_pending(segment: &Segment, plans: &mut Plans, place: usize, head: u64, copy: &mut [Words]) {

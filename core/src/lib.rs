@@ -110,10 +110,12 @@ pub mod model {
     }
     pub fn put(ring: &Ring, position: u64, id: u32, value: f64) {
         let slot = ring::slot_of(&ring.0, position);
-        ring::put(slot, ring::parity(position), ring::pack(id, 1.0), value);
+        ring::put(slot, ring::parity(position), ring::pack(id, 1.0), value.to_bits());
     }
     pub fn peek(ring: &Ring, position: u64) -> Option<(u32, f64)> {
-        ring::peek(&ring.0, position).map(|event| (event.id, event.value))
+        ring::peek(&ring.0, position).map(|event| match event.of {
+            ring::Of::Series(id) | ring::Of::Counter(id) => (id, event.value),
+        })
     }
     pub fn find_tail(ring: &Ring, head: u64) -> u64 {
         ring::find_tail(&ring.0, head)

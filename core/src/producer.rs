@@ -103,9 +103,9 @@ impl Producer {
         true
     }
 
-    /// Writes an event ([`ring::pack`]) into the ring; false when the slow path has to look first.
+    /// Writes an event (see [`ring::put`]) into the ring; false when the slow path has to look first.
     #[inline]
-    pub(crate) fn push(&self, packed: u64, value: f64) -> bool {
+    pub(crate) fn push(&self, packed: u64, value: u64) -> bool {
         let end = self.end.load(Ordering::Acquire); // partner: the release store in `run`
         let next = self.next.load(Ordering::Relaxed); // ours alone, if the client keeps its promise
         if next >= end {

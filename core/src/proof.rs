@@ -15,7 +15,7 @@ use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
 use crate::producer::Memory;
 use crate::registry::{self, Placed};
-use crate::ring::{self, Event};
+use crate::ring::{self, Event, Of};
 use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
 use crate::snapshot::{Reader, Shown};
 use crate::sync::Ordering;
@@ -73,7 +73,7 @@ impl Arena {
         header.head.store(head, Ordering::Relaxed);
         for position in head - RING_SLOTS..head {
             let slot = ring::slot_of(slots, position);
-            ring::put(slot, ring::parity(position), ring::pack(0, 1.0), 0.0);
+            ring::put(slot, ring::parity(position), ring::pack(0, 1.0), 0);
         }
     }
 
@@ -186,7 +186,22 @@ impl Peer {
 
     /// False when the ring is full.
     pub fn push(&self, id: u32, value: f64) -> bool {
-        let push = || self.worker.producer.push(ring::pack(id, 1.0), value);
+        self.push_packed(ring::pack(id, 1.0), value.to_bits())
+    }
+
+    /// The same of a whole amount of a counter.
+    pub fn count(&self, id: u32, amount: u64) -> bool {
+        let entry = self.arena.0.series(id); // of a scribbled image there may be none
+        self.count_in_cell(entry.map_or(0, |entry| entry.cell.load(Ordering::SeqCst)), amount)
+    }
+
+    /// The same of a counter's cell.
+    pub fn count_in_cell(&self, cell: u32, amount: u64) -> bool {
+        self.push_packed(ring::pack_whole(cell), amount)
+    }
+
+    fn push_packed(&self, packed: u64, value: u64) -> bool {
+        let push = || self.worker.producer.push(packed, value);
         push() || (self.worker.extend() && push())
     }
 
@@ -215,7 +230,7 @@ impl Peer {
     pub fn warm(&mut self) {
         self.drainer.learn_gauges();
         for id in 1..registry::n_series(self.arena.0) {
-            let event = Event { id, weight: 1.0, value: 0.0 };
+            let event = Event { of: Of::Series(id), weight: 1.0, value: 0.0 };
             self.drainer.plans.target(self.arena.0, &event);
         }
     }

@@ -23,26 +23,52 @@ const MASK: u64 = RING_SLOTS as u64 - 1;
 /// What one call of the app left behind, unpacked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Event {
-    /// Series id, 31 bits.
-    pub id: u32,
+    /// Which series, 31 bits.
+    pub of: Of,
     /// How often the observation counts (1/rate of a sampled StatsD call), else 1.
     pub weight: f32,
     /// Amount or observation.
     pub value: f64,
 }
 
-/// Series id and weight as a slot's `meta` has them, without the parity.
+/// How an event names its series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Of {
+    /// By its id.
+    Series(u32),
+    /// By its cell: a whole amount of a counter.
+    Counter(u32),
+}
+
+/// In the place of a weight, and of no weight's bits: a whole amount of a counter, the commonest event. It names
+/// the counter's cell and its value is an integer, so that whoever drains it has nothing to look up and nothing
+/// to convert. Where it is pushed the cell is known, and the amount, mostly, when the program is compiled.
+const WHOLE: u64 = 0xffff_ffff;
+
+/// Series id and weight as a slot's `meta` has them, without the parity; the slot's value is an f64's bits.
 #[inline]
 pub(crate) fn pack(id: u32, weight: f32) -> u64 {
     (u64::from(id) & ID_MASK) | (u64::from(weight.to_bits()) << WEIGHT_SHIFT)
 }
 
+/// The same of a whole amount of the counter with this cell; the slot's value is the amount.
+#[inline]
+pub(crate) fn pack_whole(cell: u32) -> u64 {
+    (u64::from(cell) & ID_MASK) | (WHOLE << WEIGHT_SHIFT)
+}
+
 impl Event {
-    /// The inverse of [`pack`]; the parity is left out.
+    /// What [`pack`] or [`pack_whole`] made, and the value; the parity is left out.
     #[inline]
-    pub(crate) fn unpack(meta: u64, value: f64) -> Event {
-        let weight = f32::from_bits((meta >> WEIGHT_SHIFT) as u32);
-        Event { id: (meta & ID_MASK) as u32, weight, value }
+    pub(crate) fn unpack(meta: u64, value: u64) -> Event {
+        let of = (meta & ID_MASK) as u32;
+        match meta >> WEIGHT_SHIFT {
+            WHOLE => Event { of: Of::Counter(of), weight: 1.0, value: value as f64 },
+            weight => {
+                let (weight, value) = (f32::from_bits(weight as u32), f64::from_bits(value));
+                Event { of: Of::Series(of), weight, value }
+            }
+        }
     }
 }
 
@@ -61,11 +87,11 @@ pub(crate) fn next_lap(position: u64) -> u64 {
     (position | MASK).wrapping_add(1)
 }
 
-/// Writes an event into the slot of its position: what [`pack`] made, and the [`parity`] of the position. The
-/// slot must have been taken (see the head) a lap ago.
+/// Writes an event into the slot of its position: what [`pack`] or [`pack_whole`] made, the value that goes with
+/// it, and the [`parity`] of the position. The slot must have been taken (see the head) a lap ago.
 #[inline]
-pub(crate) fn put(slot: &Slot, of_lap: u64, packed: u64, value: f64) {
-    slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below
+pub(crate) fn put(slot: &Slot, of_lap: u64, packed: u64, value: u64) {
+    slot.value.store(value, Ordering::Relaxed); // ordered by the store below
     slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`
 }
 
@@ -83,7 +109,7 @@ pub(crate) fn peek(slots: &[Slot; RING_SLOTS], position: u64) -> Option<Event> {
     if meta & PARITY_BIT != parity(position) {
         return None;
     }
-    let value = f64::from_bits(slot.value.load(Ordering::Relaxed)); // ordered by the load above
+    let value = slot.value.load(Ordering::Relaxed); // ordered by the load above
     Some(Event::unpack(meta, value))
 }
 

@@ -586,7 +586,8 @@ impl Segment {
         let bytes = n * size_of::<Cell>() as u64;
         let offset = self.alloc(Region::Cells, bytes)?;
         self.commit(Region::Direct, offset + bytes)?;
-        u32::try_from(offset / size_of::<Cell>() as u64).map_err(|_| Full)
+        let cell = offset / size_of::<Cell>() as u64;
+        u32::try_from(cell).ok().filter(|_| cell <= ID_MASK).ok_or(Full)
     }
 
     /// Makes the first `end` bytes of a region usable: pages first, then the word that says so.

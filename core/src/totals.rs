@@ -55,14 +55,22 @@ impl Words {
     /// (more than 2^64 in all) stays in the fraction's f64.
     #[inline]
     pub(crate) fn counter_plus(self, amount: f64) -> Words {
-        match whole(amount).and_then(|whole| self.a.checked_add(whole)) {
-            Some(a) => Words { a, b: self.b },
-            None => self.counter_plus_fraction(amount),
+        // The fraction stays within half of one: what is nearest goes to the integer, without a branch that nobody
+        // could foresee.
+        let (whole, rest) = split(amount);
+        let fraction = f64::from_bits(self.b) + rest;
+        let (carry, rest) = split(fraction);
+        match self.a.checked_add_signed(whole.wrapping_add(carry)) {
+            Some(a) if amount < SPLITTABLE && fraction.abs() < SPLITTABLE => {
+                Words { a, b: rest.to_bits() }
+            }
+            _ => self.counter_plus_much(amount),
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn counter_plus_fraction(self, amount: f64) -> Words {
+    fn counter_plus_much(self, amount: f64) -> Words {
         let whole = amount as u64; // saturates
         let mut fraction = f64::from_bits(self.b) + (amount - whole as f64);
         let mut total = self.a;
@@ -102,20 +110,26 @@ impl Words {
     }
 }
 
-/// The amount as an integer if it is one from 1 to 2^53: read from its bits, since the conversion that
-/// saturates costs more than all the rest of an event.
+/// The amount as an integer if it is one below 2^52: added to 2^52 it stands in the mantissa's low bits. The
+/// conversion that saturates costs more than all the rest of an event.
 #[inline]
 pub(crate) fn whole(amount: f64) -> Option<u64> {
-    const FRACTION_BITS: u64 = 52;
-    let bits = amount.to_bits();
-    // How many of the mantissa's bits stand behind the point; huge for what is negative or below 1.
-    let behind = (1023 + FRACTION_BITS).wrapping_sub(bits >> FRACTION_BITS);
-    if behind > FRACTION_BITS {
-        return None;
-    }
-    let mantissa = (bits & ((1 << FRACTION_BITS) - 1)) | (1 << FRACTION_BITS);
-    let whole = mantissa >> behind;
-    (whole << behind == mantissa).then_some(whole)
+    const ONES: f64 = (1u64 << 52) as f64; // from here on an f64's last bit is worth 1
+    let sum = amount + ONES;
+    let whole = sum.to_bits().wrapping_sub(ONES.to_bits()); // huge for what is negative or too large
+    (whole < 1 << 52 && sum - ONES == amount).then_some(whole)
+}
+
+/// Below it, in amount, [`split`] is exact.
+const SPLITTABLE: f64 = (1u64 << 51) as f64;
+
+/// The nearest whole number, and what is left, at most half of one either way.
+#[inline]
+fn split(number: f64) -> (i64, f64) {
+    const ONES: f64 = (3u64 << 51) as f64; // an f64 whose last bit is worth 1, as those below it to 2^52
+    let sum = number + ONES;
+    let whole = sum.to_bits().wrapping_sub(ONES.to_bits()) as i64;
+    (whole, number - (sum - ONES))
 }
 
 /// What the cells of a series mean, and hence what an event does to one of them.
@@ -161,24 +175,30 @@ pub(crate) fn shared_gauge(value: f64) -> Words {
 }
 
 /// Finds the bucket of an observation: a table by the f64's exponent, and by as many bits of its mantissa
-/// as many bounds ask for, gives a start close below.
+/// as many bounds ask for, gives a start close below. Nobody can foresee an observation, so nothing branches on it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Classifier {
+    /// Ascending; the last one is `+Inf`.
     bounds: Box<[f64]>,
     /// What is left of a positive value's bits is its row, counted from `first_row`.
     shift: u32,
-    first_row: u64,
+    first_row: i64,
     starts: Box<[u16]>,
+    /// How many bounds a value is compared with.
+    steps: u16,
+    /// Below the first row there are bounds, too: some are not positive.
+    has_lower: bool,
 }
 
 impl Classifier {
     /// Most rows of a table: 16 KiB.
-    const MAX_ROWS: u64 = 8192;
+    const MAX_ROWS: usize = 8192;
 
     /// `bounds`: finite, ascending, at least one.
     pub(crate) fn new(bounds: &[f64]) -> Classifier {
         let mut classifier = Self::with_shift(bounds, 52);
-        while classifier.most_steps() > 3 && classifier.starts.len() as u64 * 2 < Self::MAX_ROWS {
+        let most_rows = |steps| if steps > 3 { Self::MAX_ROWS } else { Self::MAX_ROWS / 8 };
+        while classifier.steps > 1 && classifier.starts.len() * 2 < most_rows(classifier.steps) {
             classifier = Self::with_shift(bounds, classifier.shift - 1);
         }
         classifier
@@ -189,37 +209,39 @@ impl Classifier {
         let first_row = positive().min().unwrap_or(0) >> shift;
         let last_row = positive().max().unwrap_or(0) >> shift;
         // For a row: the first bucket whose bound is not below every value of that row.
-        let starts = (first_row..=last_row + 1)
+        let starts: Box<[u16]> = (first_row..=last_row + 1)
             .map(|row| {
                 let smallest = f64::from_bits(row << shift);
                 bounds.partition_point(|bound| *bound < smallest) as u16
             })
             .collect();
-        Classifier { bounds: bounds.into(), shift, first_row, starts }
-    }
-
-    /// How many bounds a value is compared with at the most.
-    fn most_steps(&self) -> u16 {
-        self.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+        Classifier {
+            bounds: bounds.iter().copied().chain([f64::INFINITY]).collect(),
+            shift,
+            first_row: first_row as i64,
+            steps: starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0),
+            starts,
+            has_lower: bounds[0] <= 0.0,
+        }
     }
 
     /// Buckets, `+Inf` included.
     pub(crate) fn n_buckets(&self) -> usize {
-        self.bounds.len() + 1
+        self.bounds.len()
     }
 
     /// Index of the first bound that is not below `value`; the number of bounds for `+Inf`.
     #[inline]
     pub(crate) fn bucket(&self, value: f64) -> usize {
-        let row = (value.to_bits() >> self.shift).wrapping_sub(self.first_row);
-        // By the signed bits: what is negative is less than any bound in the table.
-        if (value.to_bits() as i64) < (self.first_row << self.shift) as i64 {
+        // Of signed bits: what is negative is below any row.
+        let row = (value.to_bits() as i64 >> self.shift) - self.first_row;
+        if self.has_lower && row < 0 {
             return self.bounds.partition_point(|bound| *bound < value);
         }
-        let last = self.starts.len() - 1;
-        let mut at = usize::from(self.starts[(row as usize).min(last)]);
-        while at < self.bounds.len() && value > self.bounds[at] {
-            at += 1;
+        let row = row.clamp(0, self.starts.len() as i64 - 1);
+        let mut at = usize::from(self.starts[row as usize]);
+        for _ in 0..self.steps {
+            at += usize::from(value > self.bounds[at]); // once it is not above, it stays there
         }
         at
     }
@@ -269,12 +291,12 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_read_from_their_bits() {
-        let cases = [1.0, 2.0, 3.0, 767.0, 1e6, 4_503_599_627_370_497.0, 9_007_199_254_740_991.0];
+        let cases = [0.0, -0.0, 1.0, 2.0, 3.0, 767.0, 1e6, 4_503_599_627_370_495.0];
         for amount in cases {
             assert_eq!(whole(amount), Some(amount as u64), "{amount}");
         }
-        let others = [0.0, -0.0, 0.5, 1.5, 767.25, -1.0, 9_007_199_254_740_992.0, f64::MAX];
-        for amount in others.into_iter().chain([f64::NAN, f64::INFINITY, 5e-324]) {
+        let others = [0.5, 1.5, 767.25, -1.0, 4_503_599_627_370_496.0, 4_503_599_627_370_498.0];
+        for amount in others.into_iter().chain([f64::MAX, f64::NAN, f64::INFINITY, 5e-324]) {
             assert_eq!(whole(amount), None, "{amount}");
         }
     }
@@ -286,6 +308,21 @@ mod tests {
             words = words.counter_plus(0.25);
         }
         assert_eq!((words.a, f64::from_bits(words.b)), (2, 0.5));
+    }
+
+    /// Sums of multiples of 2^-20, small and large, against the same sums as integers.
+    #[test]
+    fn fractions_add_up_exactly() {
+        let (mut words, mut sum, mut random) = (Words::default(), 0u128, 1u64);
+        for round in 0..10_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let amount = random >> if round % 3 == 0 { 12 } else { 40 }; // 2^52 or 2^24 at the most
+            words = words.counter_plus(amount as f64 / f64::from(1 << 20));
+            sum += u128::from(amount);
+            let shown = (i128::from(words.a) << 20)
+                + (f64::from_bits(words.b) * f64::from(1 << 20)) as i128;
+            assert_eq!(shown, sum as i128, "after {round}");
+        }
     }
 
     #[test]

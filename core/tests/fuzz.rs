@@ -99,6 +99,7 @@ impl Images {
                 for worker in &workers {
                     match spec.metric_type {
                         MetricType::Gauge => worker.set_gauge(id, 2.0),
+                        MetricType::Counter => (0..9).for_each(|n| assert!(worker.count(id, n))),
                         _ => (0..9).for_each(|n| assert!(worker.push(id, f64::from(n)))),
                     }
                 }
@@ -108,7 +109,7 @@ impl Images {
         let mut dead = workers.next().unwrap();
         assert!(dead.page(&mut Eyes::new(base)).is_some()); // drains what there is
         for worker in workers {
-            assert!(worker.push(base.register(&all_kinds()[0], &["/"]).unwrap(), 1.0));
+            assert!(worker.count(base.register(&all_kinds()[0], &["/"]).unwrap(), 1));
         }
         assert!(dead.lock()); // and never unlocks
         dead.die();
@@ -138,6 +139,7 @@ impl Images {
                 if let Some(id) = self.image.register(&spec, &["/new"]) {
                     newcomer.revive(id);
                     newcomer.push(id, 1.0);
+                    newcomer.count(id, 1);
                 }
             }
             newcomer.settle();

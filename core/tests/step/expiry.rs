@@ -25,7 +25,7 @@ pub fn expire_while_another_counts(size: usize) -> Tally {
                 tally.instructions = n;
                 return tally;
             };
-            (0..MEANWHILE).for_each(|_| assert!(world.peer.push(id, 1.0)));
+            (0..MEANWHILE).for_each(|_| assert!(world.peer.count(id, 1)));
             let how = if killed {
                 child.kill();
                 tally.kills += 1;

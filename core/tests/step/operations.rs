@@ -117,8 +117,8 @@ pub const ALL: &[Operation] = &[
         name: "drain, fractions",
         lay: |world| {
             // A whole amount between two halves: its step must leave the cell's fraction as it is.
-            let pushed = |amount| world.peer.push(world.id(Call::Hit), amount);
-            assert!([0.5, 1.0, 0.5].into_iter().all(pushed));
+            let id = world.id(Call::Hit);
+            assert!(world.peer.push(id, 0.5) && world.peer.count(id, 1) && world.peer.push(id, 0.5));
             world.count(Call::Hit, 2);
         },
         prepare: round,
@@ -132,6 +132,8 @@ pub const ALL: &[Operation] = &[
             world.peer_pushes(Call::Hit, 2);
             assert!(world.peer.push(u32::MAX >> 1, 1.0)); // of no series: somebody scribbled
             world.peer_pushes(Call::Size, 2);
+            assert!(world.peer.count_in_cell(u32::MAX >> 1, 1)); // and of no cell
+            world.peer_pushes(Call::Hit, 1);
         },
         prepare: round,
         nested_every: 3,

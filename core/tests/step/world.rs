@@ -139,9 +139,13 @@ impl World {
 
     /// `n` events of the living worker.
     pub fn peer_pushes(&self, call: Call, n: u64) {
-        let (id, value) = (self.id(call), if call == Call::Size { 3.0 } else { 1.0 });
+        let id = self.id(call);
         for _ in 0..n {
-            assert!(self.peer.push(id, value));
+            let pushed = match call {
+                Call::Size => self.peer.push(id, 3.0),
+                _ => self.peer.count(id, 1),
+            };
+            assert!(pushed);
         }
         self.count(call, n);
     }
@@ -149,14 +153,14 @@ impl World {
     /// Somebody begins and counts.
     pub fn newcomer(&self) -> Peer {
         let newcomer = Peer::claim(self.stage).expect("a place");
-        assert!(newcomer.push(self.id(Call::Hit), 1.0));
+        assert!(newcomer.count(self.id(Call::Hit), 1));
         self.count(Call::Hit, 1);
         newcomer
     }
 
     /// It counts once more and dies.
     pub fn counts_and_dies(&self, newcomer: Peer) {
-        assert!(newcomer.push(self.id(Call::Hit), 1.0));
+        assert!(newcomer.count(self.id(Call::Hit), 1));
         self.count(Call::Hit, 1);
         newcomer.die();
     }
@@ -165,7 +169,7 @@ impl World {
     pub fn someone_dies(&self, events: u64) {
         let dead = Peer::claim(self.stage).expect("a place");
         for _ in 0..events {
-            assert!(dead.push(self.id(Call::Hit), 1.0));
+            assert!(dead.count(self.id(Call::Hit), 1));
         }
         self.count(Call::Hit, events);
         for (mode, value) in [(GaugeMode::Sum, 5.0), (GaugeMode::Max, 9.0)] {
@@ -223,11 +227,11 @@ impl World {
         let mut heirs = Vec::new();
         for _ in 0..3 {
             let Some(heir) = Peer::claim(image) else { return vec!["no place".into()] };
-            (0..3).for_each(|_| assert!(heir.push(self.id(Call::Hit), 1.0)));
+            (0..3).for_each(|_| assert!(heir.count(self.id(Call::Hit), 1)));
             heirs.push(heir);
         }
         match image.register(&late(), &["x"]) {
-            Some(id) if heirs[0].revive(id) => assert!(heirs[0].push(id, 1.0)),
+            Some(id) if heirs[0].revive(id) => assert!(heirs[0].count(id, 1)),
             Some(_) => wrong.push("late_total cannot be brought back".into()),
             None => wrong.push("late_total cannot be registered".into()),
         }
