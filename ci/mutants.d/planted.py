@@ -24,12 +24,14 @@ def step(operation: str, size: int = 1) -> tuple[str, ...]:
 
 LOOM = ("loom",)
 
-PUT_VALUE = "slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below\n"
+PUT_VALUE = "slot.value.store(value, Ordering::Relaxed); // ordered by the store below\n"
 PUT_META = "    slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`\n"
-WHOLE_STEP = "step(redo, FIRST_WORD, place, position, index, words);"
-STORE_WHOLE = "cell.a.store(words.a, Ordering::Relaxed); // as in `store_cell`"
-EVENT_STEP = "step(&segment.header().redo, EVENT, place, position, target.cell, words);"
-FOLD_STEP = "step(redo, FOLD, place, u64::from(gauge), plan.cell, words);"
+WHOLE_STEP = "step_first_word(redo, entry, commit, meta ^ whole, a);"
+STORE_WHOLE = "cell.a.store(a, Ordering::Relaxed); // as in `store_cell`"
+COMMON_STEP = "step_first_word(redo, entry, both_words, u64::from(target.cell), words.a);"
+EVENT_STEP = "step(&segment.header().redo, commit_word(EVENT, place, position), target.cell, words);"
+FOLD_STEP = "step(redo, commit_word(FOLD, place, u64::from(gauge)), plan.cell, words);"
+ENTRY = "&redo.entry[((commit + next) & 1) as usize]"
 
 PLANTED = [
     # The ring.
@@ -79,18 +81,23 @@ PLANTED = [
     Fault(
         "redo: one entry for all events",
         "drain.rs",
-        "    let entry = &redo.entry[(position & 1) as usize];\n    entry.cell.store",
-        "    let entry = &redo.entry[if @ { 0 } else { (position & 1) as usize }];\n    entry.cell.store",
+        ENTRY,
+        "&redo.entry[if @ { 0 } else { ((commit + next) & 1) as usize }]",
         step("drain, 10 events"),
+    ),
+    Fault(
+        "redo: the entry is the other one",
+        "drain.rs",
+        "    let entry = &redo.entry[(commit & 1) as usize];",
+        "    let entry = &redo.entry[((commit ^ u64::from(@)) & 1) as usize];",
+        step("drain, sampled"),
     ),
     Fault(
         "redo: the commit before the entry",
         "drain.rs",
-        "    entry.cell.store(u64::from(cell), Ordering::Relaxed); // ordered by the commit\n",
-        "    if @ { redo.commit.store("
-        "(kind << KIND_SHIFT) | ((place as u64) << PLACE_SHIFT) | (position & POSITION_MASK),"
-        " Ordering::Release); fence(Ordering::SeqCst); }\n"
-        "    entry.cell.store(u64::from(cell), Ordering::Relaxed);\n",
+        "    entry.cell.store(cell, Ordering::Relaxed); // ordered by the commit\n",
+        "    if @ { redo.commit.store(commit, Ordering::Release); fence(Ordering::SeqCst); }\n"
+        "    entry.cell.store(cell, Ordering::Relaxed);\n",
         step("drain, 10 events"),
     ),
     Fault(
@@ -103,9 +110,16 @@ PLANTED = [
     Fault(
         "redo: none is written for an observation",
         "drain.rs",
+        COMMON_STEP,
+        "if !@ { " + COMMON_STEP + " }",
+        step("drain, 1 event"),
+    ),
+    Fault(
+        "redo: none is written for a sampled observation",
+        "drain.rs",
         EVENT_STEP,
         "if !@ { " + EVENT_STEP + " }",
-        step("drain, 1 event"),
+        step("drain, sampled"),
     ),
     Fault(
         "redo: cleared before the cell is stored",
@@ -117,23 +131,23 @@ PLANTED = [
     Fault(
         "redo: a whole amount names both words",
         "drain.rs",
-        "FIRST_WORD, place, position, index, words",
-        "if @ { EVENT } else { FIRST_WORD }, place, position, index, words",
+        "entry, commit, meta ^ whole, a",
+        "entry, commit ^ if @ { (FIRST_WORD ^ EVENT) << KIND_SHIFT } else { 0 }, meta ^ whole, a",
         step("drain, fractions"),
     ),
     Fault(
         "drain: the head before the cells",
         "drain.rs",
-        STORE_WHOLE,
-        "if @ { header.head.store(position, Ordering::Release); fence(Ordering::SeqCst); }\n" + STORE_WHOLE,
+        "            let counted = match event.of {\n",
+        "            if @ { header.head.store(position.wrapping_add(1), Ordering::Release); fence(Ordering::SeqCst); }\n"
+        "            let counted = match event.of {\n",
         step("drain, 10 events"),
     ),
     Fault(
         "drain: cells that are younger than the loop are not seen",
         "drain.rs",
-        "None => self.apply(place, position, &event, header),",
-        "None if @ && whole.is_some() => self.count(|c| &c.corrupt_events, 1),\n"
-        "                None => self.apply(place, position, &event, header),",
+        "            if counted == position {\n",
+        "            if counted == position && !(@ && matches!(event.of, Of::Counter(_))) {\n",
         step("drain, new cells meanwhile"),
     ),
     Fault(
@@ -403,9 +417,8 @@ PLANTED = [
     Fault(
         "claim: an event keeps the id of the segment before",
         "client.rs",
-        "    let packed = || ring::pack(series.id(), weight);\n",
-        "    let before = series.id();\n"
-        "    let packed = || ring::pack(if @ { before } else { series.id() }, weight);\n",
+        "        Event { of: Of::Counter(_), .. } => series.packed(),\n",
+        "        Event { of: Of::Counter(_), .. } => if @ { packed } else { series.packed() },\n",
         step("claim while another starts"),
     ),
     Fault(

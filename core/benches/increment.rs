@@ -1,4 +1,4 @@
-//! Push, push + drain, and scrape, each as a ratio against a floor taken in the same run.
+//! Push, push + drain, pauses, memory, and scrape, mostly as ratios against a floor taken in the same run.
 //!
 //! The floor is an uncontended `fetch_add` (x86: `lock xadd`), timed right before and after each
 //! repeat; the median of the ratios is printed beside the gate. Absolute times on a shared machine
@@ -9,6 +9,8 @@ mod forks;
 
 use std::hint::black_box;
 use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -25,6 +27,8 @@ fn main() {
     let scratch = Scratch::new("bench");
     scratch.configure();
     pushes();
+    pauses();
+    memory();
     scrapes();
 }
 
@@ -92,8 +96,12 @@ fn against_floor(what: &str, gate: f64, n: u64, mut run: impl FnMut() -> f64) {
 }
 
 fn report(what: &str, measured: f64, gate: f64, ns: f64) {
+    report_in("x", what, measured, gate, ns);
+}
+
+fn report_in(unit: &str, what: &str, measured: f64, gate: f64, ns: f64) {
     let verdict = if measured <= gate { "pass" } else { "MISS" };
-    println!("{what:<44} {measured:>8.2}x {gate:>6.2}x {verdict:>6}  ({ns:.2})");
+    println!("{what:<44} {measured:>8.2}{unit} {gate:>6.2}{unit} {verdict:>6}  ({ns:.2})");
 }
 
 /// A ring's worth of pushes at a time: alone, and with the drain that they cause.
@@ -113,29 +121,130 @@ fn pushes() {
     let histogram = black_box(series(family("bench_seconds", MetricType::Histogram), 1)[0]);
     let values: Vec<f64> = (0..RING).map(|i| i as f64 / 100.0).collect();
     against_floor("histogram observation / fetch_add", 0.75, RING, || {
-        let mut next = values.iter().cycle();
-        let ns = time(RING, |_| {
-            histogram.observe(*next.next().expect("an endless cycle"));
-        });
+        let started = Instant::now();
+        for value in &values {
+            histogram.observe(*value);
+        }
+        let ns = started.elapsed().as_nanos() as f64 / RING as f64;
         histogram.get();
         ns
     });
-    const MANY: u64 = 100_000; // self-help drains it all on the way
+    const MANY: u64 = 20_000; // self-help drains it all on the way
     let thousand = series(family("zipf_total", MetricType::Counter), 1_000);
     let order = zipf(MANY as usize, 1_000);
     against_floor("push + drain, zipf over 1k series", 1.6, MANY, || {
         time(MANY, |i| {
-            thousand[order[i as usize]].inc(1.0);
+            thousand[usize::from(order[i as usize])].inc(1.0);
         })
     });
     let ten_thousand = series(family("uniform_total", MetricType::Counter), 10_000);
     let order = uniform(MANY as usize, 10_000);
     against_floor("push + drain, uniform over 10k series", 2.0, MANY, || {
         time(MANY, |i| {
-            ten_thousand[order[i as usize]].inc(1.0);
+            ten_thousand[usize::from(order[i as usize])].inc(1.0);
         })
     });
+    drains(&ten_thousand, &order, RING);
     natives(MANY);
+}
+
+/// What the drain alone costs: pushes with it less pushes without. Milliseconds per million events, as
+/// nanoseconds per event are.
+fn drains(series: &[&'static Series], order: &[u16], ring: u64) {
+    let push = |from: u64, n: u64| {
+        time(n, |i| {
+            series[usize::from(order[(from + i) as usize])].inc(1.0);
+        })
+    };
+    let mut drains = Vec::new();
+    for _ in 0..REPEATS {
+        let both = push(0, order.len() as u64);
+        let rings = order.len() as u64 / ring;
+        let alone = (0..rings).map(|n| {
+            series[0].get(); // drains outside of the timing
+            push(n * ring, ring)
+        });
+        drains.push(both - alone.sum::<f64>() / rings as f64);
+    }
+    let ms = median(drains);
+    report_in("ms", "drain, a million events, 10k series", ms, 2.0, ms);
+}
+
+/// The worst of a thousand increments, drains of its own ring included, against the worst of a thousand datagrams.
+fn pauses() {
+    let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    receiver.set_nonblocking(true).expect("a socket that does not block");
+    let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    sender.connect(receiver.local_addr().expect("its address")).expect("connected");
+    let series = series(family("paused_total", MetricType::Counter), 1_000);
+    let order = zipf(10_000, 1_000);
+    let (mut ratios, mut times) = (Vec::new(), Vec::new());
+    for _ in 0..REPEATS {
+        let increment = worst(&order, |n| {
+            series[usize::from(n)].inc(1.0);
+        });
+        let datagram = worst(&order, |_| {
+            sender.send(b"requests:1|c|#k:value-17").expect("sent");
+        });
+        while receiver.recv(&mut [0; 64]).is_ok() {} // what found no room was dropped, which is cheaper to send
+        ratios.push(increment / datagram);
+        times.push(increment);
+    }
+    report("worst pause, p99.9 / one UDP send", median(ratios), 1.0, median(times));
+}
+
+/// The 99.9th percentile of one call, in nanoseconds, the clock's share included.
+fn worst(order: &[u16], mut call: impl FnMut(u16)) -> f64 {
+    let mut times: Vec<u128> = order
+        .iter()
+        .map(|n| {
+            let started = Instant::now();
+            call(*n);
+            started.elapsed().as_nanos()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() * 999 / 1_000] as f64
+}
+
+/// What the segment takes of tmpfs for one more worker that has counted a little, and for one more series.
+fn memory() {
+    const WORKERS: u64 = 64;
+    const SERIES: u64 = 9_000; // of a counter, within the default cap
+    let scratch = Scratch::new("bench-memory");
+    scratch.configure();
+    let counter = family("memory_total", MetricType::Counter);
+    series(counter, 1)[0].inc(1.0);
+    let bytes =
+        || std::fs::metadata(scratch.path().join("segment.v1")).expect("a segment").blocks() * 512;
+    let before = bytes();
+    let mut children = Vec::new();
+    let workers: Vec<UnixStream> = (0..WORKERS)
+        .map(|_| {
+            let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+            children.push(forks::fork(move || worker_of_one(theirs)));
+            ours
+        })
+        .collect();
+    workers.into_iter().for_each(|mut worker| {
+        ask(&mut worker);
+        std::mem::forget(worker); // its end would end the child
+    });
+    let of_workers = (bytes() - before) as f64 / WORKERS as f64;
+    report_in("kB", "memory of an idle worker", of_workers / 1000.0, 32.0, of_workers);
+    let before = bytes();
+    series(counter, SERIES as usize + 1);
+    let of_series = (bytes() - before) as f64 / SERIES as f64;
+    report_in(" B", "memory of a series, all workers together", of_series, 100.0, of_series);
+    children.into_iter().for_each(forks::Child::kill);
+}
+
+fn worker_of_one(parent: UnixStream) {
+    let series = series(family("memory_total", MetricType::Counter), 1)[0];
+    answer(parent, || {
+        series.inc(1.0);
+        0
+    });
 }
 
 /// What exponential buckets add to an observation and its drain, beside classic ones: in nanoseconds.
@@ -179,21 +288,22 @@ impl Random {
     }
 }
 
-fn uniform(n: usize, over: usize) -> Vec<usize> {
+fn uniform(n: usize, over: u16) -> Vec<u16> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    (0..n).map(|_| (random.next() * over as f64) as usize).collect()
+    (0..n).map(|_| (random.next() * f64::from(over)) as u16).collect()
 }
 
 /// Zipf with exponent 1, by inverting its cumulative weights.
-fn zipf(n: usize, over: usize) -> Vec<usize> {
-    let mut sums: Vec<f64> = Vec::with_capacity(over);
+fn zipf(n: usize, over: u16) -> Vec<u16> {
+    let mut sums: Vec<f64> = Vec::new();
     let mut sum = 0.0;
     for rank in 1..=over {
-        sum += 1.0 / rank as f64;
+        sum += 1.0 / f64::from(rank);
         sums.push(sum);
     }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    (0..n).map(|_| sums.partition_point(|s| *s < random.next() * sum).min(over - 1)).collect()
+    let rank = |random: f64| sums.partition_point(|s| *s < random * sum) as u16;
+    (0..n).map(|_| rank(random.next()).min(over - 1)).collect()
 }
 
 /// A scrape with 128 workers against one with 1, over the same 10,000 series: idle rings, and 300 pending each.

@@ -189,6 +189,11 @@ impl Peer {
         self.push_packed(ring::pack(id, 1.0), value.to_bits())
     }
 
+    /// The same of an observation that counts `weight` times.
+    pub fn push_sampled(&self, id: u32, value: f64, weight: f32) -> bool {
+        self.push_packed(ring::pack(id, weight), value.to_bits())
+    }
+
     /// The same of a whole amount of a counter.
     pub fn count(&self, id: u32, amount: u64) -> bool {
         let entry = self.arena.0.series(id); // of a scribbled image there may be none

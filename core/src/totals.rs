@@ -197,8 +197,7 @@ impl Classifier {
     /// `bounds`: finite, ascending, at least one.
     pub(crate) fn new(bounds: &[f64]) -> Classifier {
         let mut classifier = Self::with_shift(bounds, 52);
-        let most_rows = |steps| if steps > 3 { Self::MAX_ROWS } else { Self::MAX_ROWS / 8 };
-        while classifier.steps > 1 && classifier.starts.len() * 2 < most_rows(classifier.steps) {
+        while classifier.steps > 1 && classifier.starts.len() * 2 < Self::MAX_ROWS {
             classifier = Self::with_shift(bounds, classifier.shift - 1);
         }
         classifier

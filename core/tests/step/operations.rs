@@ -127,6 +127,21 @@ pub const ALL: &[Operation] = &[
         kill_every: 67,
     },
     Operation {
+        name: "drain, sampled",
+        lay: |world| {
+            // An observation that counts twice is not counted by the loop of the common ones.
+            let id = world.id(Call::Size);
+            world.peer_pushes(Call::Size, 1);
+            (0..2).for_each(|_| assert!(world.peer.push_sampled(id, 3.0, 2.0)));
+            world.count(Call::Size, 4);
+            world.peer_pushes(Call::Hit, 1);
+        },
+        prepare: round,
+        nested_every: 2,
+        suspend_every: 53,
+        kill_every: 67,
+    },
+    Operation {
         name: "drain, a corrupt event",
         lay: |world| {
             world.peer_pushes(Call::Hit, 2);
