@@ -93,8 +93,8 @@ def report(servers, prometheus):
                 wrong.append(f"{server.name}: {what}: {certain} answered, {doubt} in doubt, seen {seen}")
         wrong += other_faults(server, prometheus)
         print()
-    print("In doubt is what was asked by requests that got no answer: their worker was killed under them, or Puma closed")
-    print("the connection as it replaced the worker. Kind b is asked for only around these, so kind a has no doubt.")
+    print("In doubt is what was asked by requests without an answer: their worker was killed under them, or Puma")
+    print("closed the connection as it replaced the worker. Kind b is asked for around these alone; a has no doubt.")
     print("within: all views agree, and no more than what is in doubt is on top.\n")
     return wrong
 

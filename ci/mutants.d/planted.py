@@ -139,7 +139,7 @@ PLANTED = [
         "drain: the head before the cells",
         "drain.rs",
         "            let counted = match event.of {\n",
-        "            if @ { header.head.store(position.wrapping_add(1), Ordering::Release); fence(Ordering::SeqCst); }\n"
+        "            if @ { header.head.store(position + 1, Ordering::Release); fence(Ordering::SeqCst); }\n"
         "            let counted = match event.of {\n",
         step("drain, 10 events"),
     ),

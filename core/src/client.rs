@@ -1141,7 +1141,7 @@ impl Series {
         let is_counter = self.metric_type == MetricType::Counter;
         match totals::whole(amount) {
             Some(whole) if is_counter => push(self, self.packed(), whole),
-            None if is_counter && amount >= 0.0 && amount < f64::INFINITY => {
+            None if is_counter && (0.0..f64::INFINITY).contains(&amount) => {
                 push(self, ring::pack(self.id(), 1.0), amount.to_bits());
             }
             _ => return self.refuse(amount, is_counter),

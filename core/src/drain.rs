@@ -25,17 +25,21 @@
 //! (idempotent, so the successor may die here, too) and moves the head. All events before it were
 //! applied already, since the cells of event n are stored before the commit of event n + 1.
 //!
-//! An event of an id that nobody has registered changes no cell; the head is stored behind it at once,
-//! or the events before and after it would share an entry.
+//! An event of an id that nobody has registered, or of a cell that nobody has been given, changes nothing; the head
+//! is stored behind it at once, or the events before and after it would share an entry.
 //!
 //! Three liberties:
 //! 1. The head is stored once per batch: until then `commit` *is* the head. Hence two entries taking
 //!    turns, so that the entry of event n + 1 is never written over the one that `commit` names.
 //! 2. After a batch the head makes the record stale, so the next ring's events may overwrite either
 //!    entry. The fence behind the head's store keeps that order.
-//!
 //! 3. A whole amount changes a counter's first word alone. Such a step has a kind of its own (FIRST_WORD), and
 //!    the second word is neither recorded nor stored: two stores of six less for the commonest event.
+//!
+//! # Its price
+//! [`Common::count`] does all this in 18 instructions for a whole amount, four of them stores: the event names its cell
+//! and its amount is an integer (`ring::pack_whole`), one comparison tells it from all else, and two
+//! events are counted by turns, so that either has its entry at a fixed address. `core/docs/gates.md` has the figures.
 //!
 //! # Folding a dead worker's gauge
 //! The same record with kind FOLD and the gauge's number for a position: the total's absolute words,
@@ -604,11 +608,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn of(
-        slots: &'a [Slot; RING_SLOTS],
-        place: usize,
-        positions: Range<u64>,
-    ) -> Run<'a> {
+    fn of(slots: &'a [Slot; RING_SLOTS], place: usize, positions: Range<u64>) -> Run<'a> {
         let first = positions.start;
         let of_lap = ring::next_lap(first).min(positions.end).wrapping_sub(first);
         let n = of_lap.min(POSITION_MASK - (first & POSITION_MASK)); // adding to the commit must not carry

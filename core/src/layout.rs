@@ -22,13 +22,14 @@ pub(crate) const RING_SLOTS: usize = 2;
 /// One event: what a single `inc` or `observe` leaves in the ring.
 #[repr(C)]
 pub(crate) struct Slot {
-    /// The amount or the observation, f64 bits. Written before `meta`.
+    /// The amount or the observation, f64 bits; a counter's whole amount as an integer. Written before `meta`.
     pub value: AtomicU64,
-    /// `series id : 31 | lap parity : 1 | weight as f32 bits : 32`, low bits first. Its store publishes the slot.
+    /// `series id : 31 | lap parity : 1 | weight as f32 bits : 32`, low bits first; of a counter's whole amount
+    /// `cell : 31 | lap parity : 1 | all ones : 32`. Its store publishes the slot.
     pub meta: AtomicU64,
 }
 
-/// Bits of [`Slot::meta`] that hold the series id.
+/// Bits of [`Slot::meta`] that hold the series id or the cell.
 pub(crate) const ID_MASK: u64 = (1 << 31) - 1;
 /// The bit of [`Slot::meta`] that tells a fresh slot from one of the lap before.
 pub(crate) const PARITY_BIT: u64 = 1 << 31;

@@ -118,7 +118,9 @@ pub const ALL: &[Operation] = &[
         lay: |world| {
             // A whole amount between two halves: its step must leave the cell's fraction as it is.
             let id = world.id(Call::Hit);
-            assert!(world.peer.push(id, 0.5) && world.peer.count(id, 1) && world.peer.push(id, 0.5));
+            assert!(
+                world.peer.push(id, 0.5) && world.peer.count(id, 1) && world.peer.push(id, 0.5)
+            );
             world.count(Call::Hit, 2);
         },
         prepare: round,
