@@ -1,7 +1,8 @@
 """The faults that ci/mutants plants: where, how, and who has to find each of them.
 
 A fault replaces a piece of a source file that must occur there exactly once; `@` stands for "this fault is chosen".
-The finder is an operation of ci/step, the loom models, or a test program of the core.
+The finder is an operation of ci/step, the loom models, a test program of the core with words that choose its tests, or
+real servers that scrape every format.
 """
 
 from typing import NamedTuple
@@ -374,6 +375,83 @@ PLANTED = [
         "steps.push(Step::power(exponent, self.schema, -round));",
         "steps.push(Step::power(exponent, self.schema, if @ { self.schema } else { -round }));",
         ("test", "native"),
+    ),
+    # What a page calls its metrics, on our own pages and in a registry of prometheus-client.
+    *(
+        Fault(
+            f"escaping: {scheme} is skipped",
+            "exposition/names.rs",
+            "            Escaping::AllowUtf8 => name.to_string(),\n",
+            f"            Escaping::{scheme} if @ => name.to_string(),\n"
+            "            Escaping::AllowUtf8 => name.to_string(),\n",
+            ("test", "conformance", "names_follow_the_scheme"),
+        )
+        for scheme in ("Underscores", "Dots", "Values")
+    ),
+    Fault(
+        "escaping: allow-utf-8 is taken for underscores",
+        "exposition/names.rs",
+        "            Escaping::AllowUtf8 => name.to_string(),\n",
+        '            Escaping::AllowUtf8 if @ => replaced(name, colon, |_| "_"),\n'
+        "            Escaping::AllowUtf8 => name.to_string(),\n",
+        ("test", "conformance", "names_follow_the_scheme"),
+    ),
+    Fault(
+        "escaping: exemplars' labels are not escaped",
+        "exposition/names.rs",
+        "        let mut name = escaping.label_name(raw);\n        while name.starts_with(",
+        "        let mut name = if @ { raw.clone() } else { escaping.label_name(raw) };\n"
+        "        while name.starts_with(",
+        ("test", "conformance", "names_follow_the_scheme"),
+    ),
+    Fault(
+        "escaping: protobuf asks for no scheme",
+        "exposition/protobuf.rs",
+        "names::resolve(&snapshot.catalog, super::Format::Protobuf, escaping);",
+        "names::resolve(&snapshot.catalog, super::Format::Protobuf, if @ { Escaping::AllowUtf8 } else { escaping });",
+        ("formats",),
+    ),
+    Fault(
+        "negotiation: a scheme that is asked for is not heard",
+        "exposition.rs",
+        "Escaping::ALL.into_iter().find(|scheme| scheme.as_str() == word)",
+        'Escaping::ALL.into_iter().find(|scheme| scheme.as_str() == word && !(@ && word == "dots"))',
+        ("formats",),
+    ),
+    Fault(
+        "registry: help is not escaped",
+        "exposition/registry.rs",
+        "let help = text::escaped(&self.family.help, true);",
+        "let help = if @ { self.family.help.clone() } else { text::escaped(&self.family.help, true) };",
+        ("test", "collector", "whatever_is_registered"),
+    ),
+    Fault(
+        "registry: a counter without _total is renamed",
+        "exposition/registry.rs",
+        '(MetricType::Counter, "counter") => self.counter(encoder),',
+        '(MetricType::Counter, word) if @ || word == "counter" => self.counter(encoder),',
+        ("test", "collector", "whatever_is_registered"),
+    ),
+    Fault(
+        "registry: counts are rounded one by one",
+        "exposition/registry.rs",
+        "        so_far.saturating_sub(before)\n",
+        "        if @ { f64::round(count) as u64 } else { so_far.saturating_sub(before) }\n",
+        ("test", "collector", "whatever_is_registered"),
+    ),
+    Fault(
+        "registry: the workers' samples are left out",
+        "exposition/registry.rs",
+        "|sample: &&WorkerSample| sample.family as usize == self.f;",
+        "|sample: &&WorkerSample| sample.family as usize == self.f && !@;",
+        ("test", "collector", "whatever_is_registered"),
+    ),
+    Fault(
+        "registry: a counter's exemplar is left out",
+        "exposition/registry.rs",
+        "let exemplar = self.exemplar(s).and_then(theirs);",
+        "let exemplar = self.exemplar(s).and_then(theirs).filter(|_| !@);",
+        ("test", "collector", "whatever_is_registered"),
     ),
     # Registry, growth, the file.
     Fault(

@@ -6,6 +6,8 @@
 
 #[path = "../tests/support/forks.rs"]
 mod forks;
+#[path = "support/load.rs"]
+mod load;
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -16,7 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use forks::{fork, Scratch};
-use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType, Native, Series};
+use load::{family, series, spec, uniform, zipf, Random};
+use promring::client::{self, FamilySpec, MetricType, Native, Series};
 
 const REPEATS: usize = 201;
 /// Repeats of what takes microseconds, so that they last long enough for the processor to reach its pace.
@@ -30,33 +33,6 @@ fn main() {
     pauses();
     memory();
     scrapes();
-}
-
-fn spec(name: &str, metric_type: MetricType) -> FamilySpec {
-    let buckets = match metric_type {
-        MetricType::Histogram => {
-            vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
-        }
-        _ => Vec::new(),
-    };
-    FamilySpec {
-        name: name.into(),
-        help: "A bench.".into(),
-        unit: String::new(),
-        metric_type,
-        gauge_mode: GaugeMode::All,
-        label_names: vec!["k".into()],
-        buckets,
-        native: None,
-    }
-}
-
-fn family(name: &str, metric_type: MetricType) -> &'static Family {
-    client::family(&spec(name, metric_type)).expect("a family")
-}
-
-fn series(family: &'static Family, n: usize) -> Vec<&'static Series> {
-    (0..n).map(|i| family.series(&[&format!("value-{i}")]).expect("a series")).collect()
 }
 
 fn floor(n: u64) -> f64 {
@@ -275,35 +251,6 @@ fn natives(n: u64) {
     let verdict = if more <= 2.0 { "pass" } else { "MISS" };
     let what = "observe + drain, native buckets, too";
     println!("{what:<44} {more:>+6.2} ns {:>4.1} ns {verdict:>5}  ({times:.2})", 2.0);
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
-fn uniform(n: usize, over: u16) -> Vec<u16> {
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
-    (0..n).map(|_| (random.next() * f64::from(over)) as u16).collect()
-}
-
-/// Zipf with exponent 1, by inverting its cumulative weights.
-fn zipf(n: usize, over: u16) -> Vec<u16> {
-    let mut sums: Vec<f64> = Vec::new();
-    let mut sum = 0.0;
-    for rank in 1..=over {
-        sum += 1.0 / f64::from(rank);
-        sums.push(sum);
-    }
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let rank = |random: f64| sums.partition_point(|s| *s < random * sum) as u16;
-    (0..n).map(|_| rank(random.next()).min(over - 1)).collect()
 }
 
 /// A scrape with 128 workers against one with 1, over the same 10,000 series: idle rings, and 300 pending each.

@@ -19,7 +19,7 @@ use crate::http::{self, Answer, Asked, Limits, Listener};
 use crate::os::{self, Forked};
 use crate::process;
 use crate::segment::{Carrier, Segment, LOCK_ROLE};
-use crate::snapshot::{Reader, Shown};
+use crate::snapshot::{Reader, Shown, Snapshot};
 use crate::sync::{AtomicRef, AtomicU64, Ordering};
 
 /// How often the aggregator drains and looks whether its master lives.
@@ -56,6 +56,15 @@ struct Scraper {
     renderer: Renderer,
 }
 
+impl Scraper {
+    fn new(segment: &'static Segment) -> Scraper {
+        let config = client::config();
+        let target = config.target_info.clone();
+        let shown = Shown { target, scrape_metrics: config.scrape_metrics };
+        Scraper { segment, reader: Reader::new(segment, shown), renderer: Renderer::new() }
+    }
+}
+
 /// Emptied in forked children: another thread may have been scraping at the fork, and its lock would
 /// never be released there.
 static SCRAPER: os::PerProcess<Mutex<Option<Scraper>>> = os::PerProcess::new();
@@ -83,6 +92,22 @@ pub fn scrape(accept: &str) -> Page {
 
 /// As [`scrape`], in a format that was chosen before.
 pub fn scrape_as(choice: Choice) -> Page {
+    let with_natives = choice.format == Format::Protobuf;
+    let body = with_snapshot(with_natives, |snapshot, renderer| {
+        let mut body = Vec::new();
+        renderer.render(snapshot, choice, &mut body);
+        body
+    });
+    let (content_type, content_encoding) = (choice.content_type(), choice.content_encoding());
+    Page { content_type, content_encoding, body }
+}
+
+/// Drains and copies everything the app counts, for `show` to make a page of; counts as a scrape.
+/// Exponential buckets are read if the page has them.
+pub(crate) fn with_snapshot<R>(
+    with_natives: bool,
+    show: impl FnOnce(&Snapshot, &mut Renderer) -> R,
+) -> R {
     let started = os::monotonic_ns();
     if client::config().series_ttl > 0 && role_is_free(client::segment()) {
         client::expire_idle(); // else the aggregator does it in its rounds
@@ -90,32 +115,26 @@ pub fn scrape_as(choice: Choice) -> Page {
     let mut copy = client::copy_all();
     let segment = client::segment();
     let mut scraper = scraper().lock().unwrap_or_else(PoisonError::into_inner);
-    if scraper.as_ref().is_none_or(|s| !std::ptr::eq(s.segment, segment)) {
-        let config = client::config();
-        let target = config.target_info.clone();
-        let shown = Shown { target, scrape_metrics: config.scrape_metrics };
-        let reader = Reader::new(segment, shown);
-        *scraper = Some(Scraper { segment, reader, renderer: Renderer::new() });
+    let fits = |scraper: &Scraper| std::ptr::eq(scraper.segment, segment);
+    if scraper.as_ref().is_some_and(|scraper| !fits(scraper)) {
+        *scraper = None;
     }
-    let mut body = Vec::new();
-    if let Some(scraper) = scraper.as_mut() {
-        let label = client::config().gauge_label;
-        for tries_left in (0..3).rev() {
-            let (copied, own, peeked) = &copy;
-            let with_natives = choice.format == Format::Protobuf;
-            let snapshot = scraper.reader.snapshot(copied, *own, label, *peeked, with_natives);
-            if copied.is_current(segment) || tries_left == 0 {
-                scraper.renderer.render(&snapshot, choice, &mut body);
-                break;
-            }
-            copy = client::copy_all(); // a dead worker's gauges have moved into totals in between
+    let scraper = scraper.get_or_insert_with(|| Scraper::new(segment));
+    let label = client::config().gauge_label;
+    let snapshot = (0..3).rev().find_map(|tries_left| {
+        let (copied, own, peeked) = &copy;
+        let snapshot = scraper.reader.snapshot(copied, *own, label, *peeked, with_natives);
+        if copied.is_current(segment) || tries_left == 0 {
+            return Some(snapshot);
         }
-    }
+        copy = client::copy_all(); // a dead worker's gauges have moved into totals in between
+        None
+    });
+    let shown = show(&snapshot.expect("the last try is taken"), &mut scraper.renderer);
     let counters = &segment.header().counters;
     counters.scrapes.fetch_add(1, Ordering::Relaxed); // a count, no order
     counters.scrape_ns.fetch_add(os::monotonic_ns() - started, Ordering::Relaxed); // a count, no order
-    let (content_type, content_encoding) = (choice.content_type(), choice.content_encoding());
-    Page { content_type, content_encoding, body }
+    shown
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 //! | `text` | text 0.0.4 and 1.0.0, OpenMetrics 1.0 |
 //! | `protobuf` | delimited `MetricFamily` messages |
 //! | `deflate`, `gzip` | compression of a page whose shape was seen before, and of others |
+//! | `registry` | the same families through the encoder of the crate prometheus-client |
 //!
 //! A name is never changed by the format: a counter without `_total` is `unknown` in OpenMetrics. Only
 //! what the format cannot carry is escaped, by the scheme that the scraper asked for. Everything of a
@@ -21,9 +22,14 @@ mod negotiation;
 mod number;
 mod page;
 mod protobuf;
+#[cfg(feature = "prometheus-client")]
+mod registry;
 mod text;
 
 use crate::snapshot::Snapshot;
+
+#[cfg(feature = "prometheus-client")]
+pub use registry::encode as encode_into_registry;
 
 /// What is spoken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -40,6 +40,9 @@
 //! # Ok::<(), promring::error::Error>(())
 //! ```
 //!
+//! A program with a registry of the crate prometheus-client registers all of this there: module `collector`,
+//! of the feature `prometheus-client`.
+//!
 //! To read on, in this order: [`client`], then the modules that `core/docs/architecture.md` lists.
 #![deny(unsafe_code)]
 
@@ -47,6 +50,8 @@
 pub mod cli;
 #[cfg(not(loom))]
 pub mod client;
+#[cfg(all(feature = "prometheus-client", not(loom)))]
+pub mod collector;
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]

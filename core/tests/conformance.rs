@@ -11,7 +11,8 @@ use std::collections::HashSet;
 
 use promring::exposition::{Choice, Escaping, Format, Renderer};
 use promring::snapshot::{
-    Catalog, CatalogFamily, CatalogSeries, MetricType, NativeHistogram, Snapshot,
+    Catalog, CatalogFamily, CatalogSeries, Exemplar, MetricType, NativeHistogram, SeriesExemplar,
+    Snapshot,
 };
 use strict::{Dialect, Family};
 
@@ -241,6 +242,60 @@ fn names_stay_what_they_are() {
             let free = names.iter().all(|name| !taken.contains(name));
             assert_eq!(read.name == registered.name, free, "snapshot {seed}: {}", registered.name);
             taken.extend(suffixes.iter().map(|suffix| format!("{}{suffix}", read.name)));
+        }
+    }
+}
+
+/// A metric's name and a label's by each scheme, written by hand.
+const BY_SCHEME: [(Escaping, &str, &str); 4] = [
+    (Escaping::AllowUtf8, "wait.for_a é", "l.b_l é"),
+    (Escaping::Underscores, "wait_for_a__", "l_b_l__"),
+    (Escaping::Dots, "wait_dot_for__a____", "l_dot_b__l____"),
+    (Escaping::Values, "U__wait_2e_for__a_20__e9_", "U__l_2e_b__l_20__e9_"),
+];
+
+#[test]
+fn names_follow_the_scheme_in_every_format() {
+    let types =
+        [MetricType::Counter, MetricType::Gauge, MetricType::Histogram, MetricType::Summary];
+    let [(_, raw_name, raw_label), ..] = BY_SCHEME;
+    for (metric_type, (escaping, name, label)) in
+        types.into_iter().flat_map(|metric_type| BY_SCHEME.map(|scheme| (metric_type, scheme)))
+    {
+        let total = if metric_type == MetricType::Counter { "_total" } else { "" };
+        let mut family = one_family(metric_type, &format!("{raw_name}{total}"), "");
+        family.label_names = vec![raw_label.into()];
+        let mut snapshot = one_snapshot(vec![family]);
+        let labels = vec![(raw_label.to_string(), "t".to_string())];
+        let exemplar = Exemplar { labels, value: 0.000001, unix_seconds: 1.5 };
+        let traced = matches!(metric_type, MetricType::Counter | MetricType::Histogram);
+        let exemplar = SeriesExemplar { family: 0, series: 0, bucket: 0, exemplar };
+        snapshot.exemplars.extend(traced.then_some(exemplar));
+        // These two double what is in the suffix, too.
+        let doubled = [Escaping::Dots, Escaping::Values].contains(&escaping);
+        let total = if doubled { total.replace('_', "__") } else { total.into() };
+        let whole = format!("{name}{total}");
+        let short = whole.strip_suffix("_total").unwrap_or(&whole);
+        for (choice, dialect) in choices().into_iter().filter(|(c, _)| c.escaping == escaping) {
+            let families = strict::read(&render(&snapshot, choice), dialect).unwrap();
+            let found: Vec<_> = families.iter().flat_map(|family| &family.samples).collect();
+            let good = |sample: &&strict::Sample| {
+                let own =
+                    sample.name.starts_with(&whole) || sample.name == format!("{short}_created");
+                let e = sample.exemplar.as_ref().is_none_or(|e| e.labels[0].0 == label);
+                own && sample.labels[0].0 == label && e
+            };
+            let wrong: Vec<_> = found.iter().filter(|sample| !good(sample)).collect();
+            assert!(!found.is_empty() && wrong.is_empty(), "{choice:?}: {wrong:?}");
+        }
+        let families = messages::read(&render(&snapshot, protobuf(escaping))).unwrap();
+        assert_eq!(families[0].name(), whole, "protobuf, {escaping:?}");
+        for metric in &families[0].metric {
+            assert_eq!(metric.label[0].name(), label, "protobuf, {escaping:?}");
+            let counter = metric.counter.as_ref().and_then(|c| c.exemplar.as_ref());
+            let bucket = metric.histogram.as_ref().and_then(|h| h.bucket[0].exemplar.as_ref());
+            let exemplar = counter.or(bucket);
+            assert!(exemplar.is_none_or(|e| e.label[0].name() == label), "{exemplar:?}");
         }
     }
 }
@@ -687,33 +742,51 @@ fn pages_for_other_parsers_are_written() {
             std::fs::write(folder.join(name + ".json"), held).unwrap();
         }
     }
+    std::fs::write(folder.join("names.json"), names_by_scheme()).unwrap();
+}
+
+/// JSON by hand: `[[scheme, "metric" or "label", raw, escaped], …]`.
+fn names_by_scheme() -> String {
+    let row = |escaping: Escaping, kind, raw: &str, escaped: String| {
+        [escaping.as_str(), kind, raw, &escaped].map(json).join(",")
+    };
+    let of = |scheme: Escaping| {
+        let metrics =
+            odd::NAMES.iter().map(|raw| row(scheme, "metric", raw, scheme.metric_name(raw)));
+        let labels =
+            odd::LABELS.iter().map(|raw| row(scheme, "label", raw, scheme.label_name(raw)));
+        metrics.chain(labels).collect::<Vec<_>>()
+    };
+    let rows = Escaping::ALL.into_iter().flat_map(of).map(|row| format!("[{row}]"));
+    format!("[{}]\n", rows.collect::<Vec<_>>().join(",\n"))
+}
+
+fn json(text: &str) -> String {
+    let escape = |c: char| match c {
+        '"' => "\\\"".to_string(),
+        '\\' => "\\\\".to_string(),
+        c if c.is_control() || !c.is_ascii() => {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        }
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escape).collect::<String>())
 }
 
 /// JSON by hand: `[[name, [[label, value], …], "bits of the value", exemplar], …]`, where an exemplar is
 /// `[[[label, value], …], value, time]` or `null`.
 fn held(families: &[Family]) -> String {
-    let text = |text: &str| {
-        let escape = |c: char| match c {
-            '"' => "\\\"".to_string(),
-            '\\' => "\\\\".to_string(),
-            c if c.is_control() || !c.is_ascii() => {
-                let mut units = [0; 2];
-                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
-            }
-            c => c.to_string(),
-        };
-        format!("\"{}\"", text.chars().map(escape).collect::<String>())
-    };
     let samples = families.iter().flat_map(|family| &family.samples).map(|sample| {
         let pairs = |labels: &[(String, String)]| {
-            let pair = |(n, v): &(String, String)| format!("[{},{}]", text(n), text(v));
+            let pair = |(n, v): &(String, String)| format!("[{},{}]", json(n), json(v));
             labels.iter().map(pair).collect::<Vec<_>>().join(",")
         };
         let exemplar = sample.exemplar.as_ref().map_or("null".to_string(), |e| {
             format!("[[{}],{:?},{:?}]", pairs(&e.labels), e.value, e.timestamp)
         });
         let bits = sample.value.to_bits();
-        format!("[{},[{}],\"{bits:016x}\",{exemplar}]", text(&sample.name), pairs(&sample.labels))
+        format!("[{},[{}],\"{bits:016x}\",{exemplar}]", json(&sample.name), pairs(&sample.labels))
     });
     format!("[{}]\n", samples.collect::<Vec<_>>().join(",\n"))
 }

@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("exposition", "snapshot"),
     ("http", "error"),
     ("aggregator", "client config error exposition http os process segment snapshot sync"),
+    ("collector", "aggregator exposition"),
     ("cli", "aggregator client config os registry segment worker"),
     (
         "proof",

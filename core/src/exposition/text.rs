@@ -394,7 +394,7 @@ fn quoted_if_needed(name: &str, colon: bool) -> std::borrow::Cow<'_, str> {
     }
 }
 
-fn escaped(text: &str, quotes: bool) -> String {
+pub(super) fn escaped(text: &str, quotes: bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     write_escaped(text, quotes, &mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()

@@ -43,7 +43,7 @@ impl Random {
 }
 
 /// Names that escape to the same, that end like samples of others, that are hardly names.
-const NAMES: &[&str] = &[
+pub const NAMES: &[&str] = &[
     "a",
     "a_b",
     "a.b",
@@ -83,7 +83,8 @@ const NAMES: &[&str] = &[
     "a_seconds_bucket",
     "http_requests_total",
 ];
-const LABELS: &[&str] = &[
+#[allow(dead_code)] // as above
+pub const LABELS: &[&str] = &[
     "k",
     "a.b",
     "a_b",

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// What is read.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[allow(dead_code)] // not every test file reads every dialect
 pub enum Dialect {
     /// 0.0.4.
     Text,
