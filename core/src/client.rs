@@ -81,6 +81,7 @@ static DIRECT_ADDS: AtomicU64 = AtomicU64::new(0);
 static FORK_HANDLER: Once = Once::new();
 
 extern "C" fn forget_place_in_child() {
+    aggregator::forget_scraper();
     forget_place();
     PLAYED.clear();
 }
