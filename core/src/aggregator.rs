@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::client;
@@ -65,17 +65,17 @@ impl Scraper {
     }
 }
 
-/// Emptied in forked children: another thread may have been scraping at the fork, and its lock would
-/// never be released there.
+/// Emptied in forked children by [`forget_scraper`]: another thread may have been scraping at the fork, and its
+/// lock would never be released there.
 static SCRAPER: os::PerProcess<Mutex<Option<Scraper>>> = os::PerProcess::new();
-static FORK_HANDLER: Once = Once::new();
 
-extern "C" fn forget_scraper_in_child() {
+/// The client's fork handler calls it. A handler of our own would have to be set at the first scrape: a child
+/// forked by another thread just then would wait for ever for that to be over.
+pub(crate) fn forget_scraper() {
     SCRAPER.clear();
 }
 
 fn scraper() -> &'static Mutex<Option<Scraper>> {
-    FORK_HANDLER.call_once(|| os::on_fork_child(forget_scraper_in_child));
     SCRAPER.get().unwrap_or_else(|| {
         let fresh: &'static Mutex<_> = Box::leak(Box::new(Mutex::new(None)));
         SCRAPER.set(fresh);
