@@ -272,8 +272,8 @@ PLANTED = [
     Fault(
         "peek: the redo record is not laid over",
         "drain.rs",
-        "        lay_over(segment, &record, &mut copied, &mut heads);\n",
-        "        if !@ { lay_over(segment, &record, &mut copied, &mut heads); }\n",
+        "        lay_over(&record, &mut copied, &mut heads);\n",
+        "        if !@ { lay_over(&record, &mut copied, &mut heads); }\n",
         step("drain, 10 events", 3),
     ),
     Fault(
