@@ -22,7 +22,10 @@ def step(operation: str, size: int = 1) -> tuple[str, ...]:
     return ("step", "--first", "--size", str(size), operation)
 
 
-LOOM = ("loom",)
+def loom(model: str) -> tuple[str, ...]:
+    """Name a loom model, or the beginning of several ones' names, as the finder."""
+    return ("loom", model)
+
 
 PUT_VALUE = "slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below\n"
 PUT_META = "    slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`\n"
@@ -30,6 +33,15 @@ WHOLE_STEP = "step(redo, FIRST_WORD, place, position, index, words);"
 STORE_WHOLE = "cell.a.store(words.a, Ordering::Relaxed); // as in `store_cell`"
 EVENT_STEP = "step(&segment.header().redo, EVENT, place, position, target.cell, words);"
 FOLD_STEP = "step(redo, FOLD, place, u64::from(gauge), plan.cell, words);"
+PEEK_HEADS = (
+    "    let mut heads = Vec::new();\n"
+    "    for place in 0..segment.n_places() {\n"
+    "        heads.push(segment.place(place)?.head.load(Ordering::Acquire)); // partner: `drain_place`\n"
+    "    }\n"
+    "    // Behind the heads: what a head has passed stands in its cell,"
+    " and the record tells of the one event that may not.\n"
+)
+PEEK_CELLS = "    let mut copied = Copied::of_cells(segment);\n"
 
 PLANTED = [
     # The ring.
@@ -45,14 +57,14 @@ PLANTED = [
         "ring.rs",
         PUT_META,
         "slot.meta.store(packed | of_lap, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
-        LOOM,
+        loom("ring"),
     ),
     Fault(
         "take: the slot is read relaxed",
         "ring.rs",
         "let meta = slot.meta.load(Ordering::Acquire);",
         "let meta = slot.meta.load(if @ { Ordering::Relaxed } else { Ordering::Acquire });",
-        LOOM,
+        loom("ring"),
     ),
     Fault(
         "ring: the parity does not flip at the wrap",
@@ -75,7 +87,66 @@ PLANTED = [
         "(RING_SLOTS as u64 - pending).min(64) + u64::from(@)",
         step("direct add, lock held"),
     ),
+    Fault(
+        "claim: no second look behind the byte lock",
+        "worker.rs",
+        "        if header.state.load(Ordering::Acquire) != state {\n",
+        "        if !@ && header.state.load(Ordering::Acquire) != state {\n",
+        loom("a_claim_sees"),
+    ),
+    Fault(
+        "claim: said relaxed",
+        "worker.rs",
+        "        header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`\n",
+        "        header.state.store(claimed, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
+        loom("a_new_worker"),
+    ),
     # The drain and its redo record.
+    Fault(
+        "redo: the commit is relaxed",
+        "drain.rs",
+        "    redo.commit.store(word, Ordering::Release); // THE COMMIT POINT; partner: `read_record`\n",
+        "    redo.commit.store(word, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "redo: no fence behind the commit",
+        "drain.rs",
+        "    fence(Ordering::Release); // cells change after the commit; partner: the fence in `peek`\n",
+        "    if !@ { fence(Ordering::Release); }\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "redo: cleared without another number",
+        "drain.rs",
+        "        header.drain_seq.fetch_add(1, Ordering::AcqRel); // partner: `peek`\n"
+        "        header.redo.commit.store(0",
+        "        if !@ { header.drain_seq.fetch_add(1, Ordering::AcqRel); }\n        header.redo.commit.store(0",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "peek: the heads behind the totals",
+        "drain.rs",
+        PEEK_HEADS + PEEK_CELLS,
+        "    let early = if @ { Some(Copied::of_cells(segment)) } else { None };\n" + PEEK_HEADS +
+        "    let mut copied = early.unwrap_or_else(|| Copied::of_cells(segment));\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "peek: no fence before the second look",
+        "drain.rs",
+        "    fence(Ordering::Acquire); // partner: the fence in `step`: a cell seen new means a commit seen new\n",
+        "    if !@ { fence(Ordering::Acquire); }\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "lock: two successors take it from a dead holder",
+        "drain.rs",
+        "                if seized.is_ok() {\n",
+        "                let seized = if @ { lock.store(self.word, Ordering::Release); Ok(0) } else { seized };\n"
+        "                if seized.is_ok() {\n",
+        loom("one_successor"),
+    ),
     Fault(
         "redo: one entry for all events",
         "drain.rs",
@@ -319,8 +390,8 @@ PLANTED = [
         "        let mut new = change(Words::from_wide(old)).to_wide();\n"
         "        if @ && (new as u64) != (old as u64) && (new >> 64) != (old >> 64) {\n"
         "            let half = (old >> 64 << 64) | u128::from(new as u64);\n"
-        "            if cell.0.compare_exchange(old, half, Ordering::Relaxed, Ordering::Relaxed).is_ok() {\n"
-        "                cell.0.store(new, Ordering::Relaxed);\n                return;\n            }\n"
+        "            if cell.0.compare_exchange_weak(old, half, Ordering::Relaxed, Ordering::Relaxed).is_ok() {\n"
+        "                let _ = cell.0.compare_exchange_weak(half, new, Ordering::Relaxed, Ordering::Relaxed);\n                return;\n            }\n"
         "            new = old;\n        }\n",
         step("direct observe, lock held"),
     ),
@@ -387,8 +458,40 @@ PLANTED = [
         step("register a series", 8),
     ),
     Fault(
+        "family: linked relaxed",
+        "registry.rs",
+        "        if chain.compare_exchange(head, id + 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {\n",
+        "        let order = if @ { Ordering::Relaxed } else { Ordering::AcqRel };\n"
+        "        if chain.compare_exchange(head, id + 1, order, Ordering::Acquire).is_ok() {\n",
+        loom("a_key_is"),
+    ),
+    Fault(
+        "series: the chain is read relaxed",
+        "registry.rs",
+        "        let head = chain.load(Ordering::Acquire); // partner: the exchange below\n"
+        "        if let Some(id) = find_series(",
+        "        let head = chain.load(if @ { Ordering::Relaxed } else { Ordering::Acquire });\n"
+        "        if let Some(id) = find_series(",
+        loom("a_label_set"),
+    ),
+    Fault(
+        "series: told after it is usable",
+        "registry.rs",
+        "        let _ = entry.state.compare_exchange(word, usable, Ordering::Release, Ordering::Relaxed);\n",
+        "        let order = if @ { Ordering::Relaxed } else { Ordering::Release };\n"
+        "        let _ = entry.state.compare_exchange(word, usable, order, Ordering::Relaxed);\n",
+        loom("a_usable"),
+    ),
+    Fault(
+        "segment: retired without a fence between",
+        "segment/regions.rs",
+        "        fence(Ordering::SeqCst); // partner: the fence in `share_attachment`\n",
+        "        if !@ { fence(Ordering::SeqCst); }\n",
+        loom("nobody_counts"),
+    ),
+    Fault(
         "segment: retired without a second look",
-        "segment.rs",
+        "segment/regions.rs",
         "        Ok(locks.holder(LOCK_ATTACHED)?.is_none())\n",
         "        Ok(@ || locks.holder(LOCK_ATTACHED)?.is_none())\n",
         step("start while another claims"),
@@ -417,10 +520,10 @@ PLANTED = [
     ),
     Fault(
         "growth: said to be there before it is reserved",
-        "segment.rs",
-        "        if let Some(file) = &self.file {\n            let reserved = file\n",
+        "segment/regions.rs",
+        "        self.reserve(region, committed, target)?;\n",
         "        if @ { self.header().regions[region as usize].committed.fetch_max(target, Ordering::AcqRel); }\n"
-        "        if let Some(file) = self.file.as_ref().filter(|_| !@) {\n            let reserved = file\n",
+        "        if !@ { self.reserve(region, committed, target)?; }\n",
         ("test", "full_tmpfs"),
     ),
 ]

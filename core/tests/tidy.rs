@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("http", "error"),
     ("aggregator", "client config error exposition http os process segment snapshot sync"),
     ("cli", "aggregator client config os registry segment worker"),
+    ("model", "drain layout os producer registry ring segment sync worker"),
     (
         "proof",
         "client config drain exemplar expiry exposition layout producer registry ring segment snapshot sync worker",
