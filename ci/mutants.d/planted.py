@@ -27,6 +27,14 @@ def loom(model: str) -> tuple[str, ...]:
     return ("loom", model)
 
 
+def fuzz(target: str, inputs: int) -> tuple[str, ...]:
+    """Name so many inputs of a target of ci/fuzz as the finder."""
+    return ("fuzz", str(inputs), "0", target)
+
+
+# Enough kills that some meet a drainer within a batch, and a master.
+TORTURE = ("torture", "1500")
+
 PUT_VALUE = "slot.value.store(value.to_bits(), Ordering::Relaxed); // ordered by the store below\n"
 PUT_META = "    slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`\n"
 WHOLE_STEP = "step(redo, FIRST_WORD, place, position, index, words);"
@@ -525,5 +533,63 @@ PLANTED = [
         "        if @ { self.header().regions[region as usize].committed.fetch_max(target, Ordering::AcqRel); }\n"
         "        if !@ { self.reserve(region, committed, target)?; }\n",
         ("test", "full_tmpfs"),
+    ),
+    # What has a harness of its own: failed calls, containers, random kills, hostile bytes.
+    Fault(
+        "start: a failed call is no reason to go on",
+        "segment/regions.rs",
+        "            let _ = locks.try_share(LOCK_ATTACHED); // without it the segment may count as abandoned\n",
+        "            let shared = locks.try_share(LOCK_ATTACHED);\n            if @ { shared.unwrap(); }\n",
+        ("test", "failing_calls"),
+    ),
+    Fault(
+        "liveness: by pid, not by byte lock",
+        "worker.rs",
+        "        Ok(Some(_)) | Err(_) => false,\n",
+        "        Ok(Some(_)) if @ => !seen_running(header),\n        Ok(Some(_)) | Err(_) => false,\n",
+        ("test", "two_containers"),
+    ),
+    Fault(
+        "recover: what a killed holder committed is dropped",
+        "drain.rs",
+        "    if let Some(record) = read_record(segment) {\n        let cell = all_cells",
+        "    if let Some(record) = read_record(segment).filter(|_| !@) {\n        let cell = all_cells",
+        TORTURE,
+    ),
+    Fault(
+        "aggregator: it outlives a killed master",
+        "aggregator.rs",
+        "        os::start_time(self.pid) == Some(self.start_time)\n",
+        "        @ || os::start_time(self.pid) == Some(self.start_time)\n",
+        TORTURE,
+    ),
+    Fault(
+        "aggregator: a master starts no other one",
+        "aggregator.rs",
+        "        if !os::reap_child(master.child) {\n",
+        "        if @ || !os::reap_child(master.child) {\n",
+        TORTURE,
+    ),
+    Fault(
+        "segment: a scribbled bound is believed",
+        "segment/regions.rs",
+        "        header.committed.load(Ordering::Acquire).min(self.max_bytes(region))\n",
+        "        header.committed.load(Ordering::Acquire).min(if @ { 1 << 40 } else { self.max_bytes(region) })\n",
+        fuzz("images", 20_000),
+    ),
+    Fault(
+        "exposition: a line break in a label is not escaped",
+        "exposition/text.rs",
+        "            b'\\n' => out.extend_from_slice(b\"\\\\n\"),\n",
+        "            b'\\n' if !@ => out.extend_from_slice(b\"\\\\n\"),\n",
+        fuzz("expositions", 2_000),
+    ),
+    Fault(
+        "listener: a peer's error is its end",
+        "http.rs",
+        "                    let _ = tokio::time::timeout(limits.connection_time, answered).await;\n",
+        "                    let ended = tokio::time::timeout(limits.connection_time, answered).await;\n"
+        "                    if @ && matches!(ended, Ok(Err(_))) { std::process::exit(1); }\n",
+        fuzz("requests", 2_000),
     ),
 ]
