@@ -23,7 +23,18 @@ def step(operation: str, size: int = 1) -> tuple[str, ...]:
     return ("step", "--first", "--size", str(size), operation)
 
 
-LOOM = ("loom",)
+def loom(model: str) -> tuple[str, ...]:
+    """Name a loom model, or the beginning of several ones' names, as the finder."""
+    return ("loom", model)
+
+
+def fuzz(target: str, inputs: int) -> tuple[str, ...]:
+    """Name so many inputs of a target of ci/fuzz as the finder."""
+    return ("fuzz", str(inputs), "0", target)
+
+
+# Enough kills that some meet a drainer within a batch, and a master.
+TORTURE = ("torture", "1500")
 
 PUT_VALUE = "slot.value.store(value, Ordering::Relaxed); // ordered by the store below\n"
 PUT_META = "    slot.meta.store(packed | of_lap, Ordering::Release); // partner: the acquire load in `peek`\n"
@@ -33,6 +44,15 @@ COMMON_STEP = "step_first_word(redo, entry, both_words, u64::from(target.cell), 
 EVENT_STEP = "step(&segment.header().redo, commit_word(EVENT, place, position), target.cell, words);"
 FOLD_STEP = "step(redo, commit_word(FOLD, place, u64::from(gauge)), plan.cell, words);"
 ENTRY = "&redo.entry[((commit + next) & 1) as usize]"
+PEEK_HEADS = (
+    "    let mut heads = Vec::new();\n"
+    "    for place in 0..segment.n_places() {\n"
+    "        heads.push(segment.place(place)?.head.load(Ordering::Acquire)); // partner: `drain_place`\n"
+    "    }\n"
+    "    // Behind the heads: what a head has passed stands in its cell,"
+    " and the record tells of the one event that may not.\n"
+)
+PEEK_CELLS = "    let mut copied = Copied::of_cells(segment);\n"
 
 PLANTED = [
     # The ring.
@@ -48,14 +68,14 @@ PLANTED = [
         "ring.rs",
         PUT_META,
         "slot.meta.store(packed | of_lap, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
-        LOOM,
+        loom("ring"),
     ),
     Fault(
         "take: the slot is read relaxed",
         "ring.rs",
         "let meta = slot.meta.load(Ordering::Acquire);",
         "let meta = slot.meta.load(if @ { Ordering::Relaxed } else { Ordering::Acquire });",
-        LOOM,
+        loom("ring"),
     ),
     Fault(
         "ring: the parity does not flip at the wrap",
@@ -78,7 +98,66 @@ PLANTED = [
         "(RING_SLOTS as u64 - pending).min(64) + u64::from(@)",
         step("direct add, lock held"),
     ),
+    Fault(
+        "claim: no second look behind the byte lock",
+        "worker.rs",
+        "        if header.state.load(Ordering::Acquire) != state {\n",
+        "        if !@ && header.state.load(Ordering::Acquire) != state {\n",
+        loom("a_claim_sees"),
+    ),
+    Fault(
+        "claim: said relaxed",
+        "worker.rs",
+        "        header.state.store(claimed, Ordering::Release); // partner: the acquire loads of `state`\n",
+        "        header.state.store(claimed, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
+        loom("a_new_worker"),
+    ),
     # The drain and its redo record.
+    Fault(
+        "redo: the commit is relaxed",
+        "drain.rs",
+        "    redo.commit.store(commit, Ordering::Release); // THE COMMIT POINT; partner: `read_record`\n",
+        "    redo.commit.store(commit, if @ { Ordering::Relaxed } else { Ordering::Release });\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "redo: no fence behind the commit",
+        "drain.rs",
+        "    fence(Ordering::Release); // cells change after the commit; partner: the fence in `peek`\n",
+        "    if !@ { fence(Ordering::Release); }\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "redo: cleared without another number",
+        "drain.rs",
+        "        header.drain_seq.fetch_add(1, Ordering::AcqRel); // partner: `peek`\n"
+        "        header.redo.commit.store(0",
+        "        if !@ { header.drain_seq.fetch_add(1, Ordering::AcqRel); }\n        header.redo.commit.store(0",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "peek: the heads behind the totals",
+        "drain.rs",
+        PEEK_HEADS + PEEK_CELLS,
+        "    let early = if @ { Some(Copied::of_cells(segment)) } else { None };\n" + PEEK_HEADS +
+        "    let mut copied = early.unwrap_or_else(|| Copied::of_cells(segment));\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "peek: no fence before the second look",
+        "drain.rs",
+        "    fence(Ordering::Acquire); // partner: the fence in `step`: a cell seen new means a commit seen new\n",
+        "    if !@ { fence(Ordering::Acquire); }\n",
+        loom("a_stable_peek"),
+    ),
+    Fault(
+        "lock: two successors take it from a dead holder",
+        "drain.rs",
+        "                if seized.is_ok() {\n",
+        "                let seized = if @ { lock.store(self.word, Ordering::Release); Ok(0) } else { seized };\n"
+        "                if seized.is_ok() {\n",
+        loom("one_successor"),
+    ),
     Fault(
         "redo: one entry for all events",
         "drain.rs",
@@ -287,8 +366,8 @@ PLANTED = [
     Fault(
         "peek: the redo record is not laid over",
         "drain.rs",
-        "        lay_over(segment, &record, &mut copied, &mut heads);\n",
-        "        if !@ { lay_over(segment, &record, &mut copied, &mut heads); }\n",
+        "        lay_over(&record, &mut copied, &mut heads);\n",
+        "        if !@ { lay_over(&record, &mut copied, &mut heads); }\n",
         step("drain, 10 events", 3),
     ),
     Fault(
@@ -334,8 +413,8 @@ PLANTED = [
         "        let mut new = change(Words::from_wide(old)).to_wide();\n"
         "        if @ && (new as u64) != (old as u64) && (new >> 64) != (old >> 64) {\n"
         "            let half = (old >> 64 << 64) | u128::from(new as u64);\n"
-        "            if cell.0.compare_exchange(old, half, Ordering::Relaxed, Ordering::Relaxed).is_ok() {\n"
-        "                cell.0.store(new, Ordering::Relaxed);\n                return;\n            }\n"
+        "            if cell.0.compare_exchange_weak(old, half, Ordering::Relaxed, Ordering::Relaxed).is_ok() {\n"
+        "                let _ = cell.0.compare_exchange_weak(half, new, Ordering::Relaxed, Ordering::Relaxed);\n                return;\n            }\n"
         "            new = old;\n        }\n",
         step("direct observe, lock held"),
     ),
@@ -479,8 +558,40 @@ PLANTED = [
         step("register a series", 8),
     ),
     Fault(
+        "family: linked relaxed",
+        "registry.rs",
+        "        if chain.compare_exchange(head, id + 1, Ordering::AcqRel, Ordering::Acquire).is_ok() {\n",
+        "        let order = if @ { Ordering::Relaxed } else { Ordering::AcqRel };\n"
+        "        if chain.compare_exchange(head, id + 1, order, Ordering::Acquire).is_ok() {\n",
+        loom("a_key_is"),
+    ),
+    Fault(
+        "series: the chain is read relaxed",
+        "registry.rs",
+        "        let head = chain.load(Ordering::Acquire); // partner: the exchange below\n"
+        "        if let Some(id) = find_series(",
+        "        let head = chain.load(if @ { Ordering::Relaxed } else { Ordering::Acquire });\n"
+        "        if let Some(id) = find_series(",
+        loom("a_label_set"),
+    ),
+    Fault(
+        "series: told after it is usable",
+        "registry.rs",
+        "        let _ = entry.state.compare_exchange(word, usable, Ordering::Release, Ordering::Relaxed);\n",
+        "        let order = if @ { Ordering::Relaxed } else { Ordering::Release };\n"
+        "        let _ = entry.state.compare_exchange(word, usable, order, Ordering::Relaxed);\n",
+        loom("a_usable"),
+    ),
+    Fault(
+        "segment: retired without a fence between",
+        "segment/regions.rs",
+        "        fence(Ordering::SeqCst); // partner: the fence in `share_attachment`\n",
+        "        if !@ { fence(Ordering::SeqCst); }\n",
+        loom("nobody_counts"),
+    ),
+    Fault(
         "segment: retired without a second look",
-        "segment.rs",
+        "segment/regions.rs",
         "        Ok(locks.holder(LOCK_ATTACHED)?.is_none())\n",
         "        Ok(@ || locks.holder(LOCK_ATTACHED)?.is_none())\n",
         step("start while another claims"),
@@ -508,10 +619,68 @@ PLANTED = [
     ),
     Fault(
         "growth: said to be there before it is reserved",
-        "segment.rs",
-        "        if let Some(file) = &self.file {\n            let reserved = file\n",
+        "segment/regions.rs",
+        "        self.reserve(region, committed, target)?;\n",
         "        if @ { self.header().regions[region as usize].committed.fetch_max(target, Ordering::AcqRel); }\n"
-        "        if let Some(file) = self.file.as_ref().filter(|_| !@) {\n            let reserved = file\n",
+        "        if !@ { self.reserve(region, committed, target)?; }\n",
         ("test", "full_tmpfs"),
+    ),
+    # What has a harness of its own: failed calls, containers, random kills, hostile bytes.
+    Fault(
+        "start: a failed call is no reason to go on",
+        "segment/regions.rs",
+        "            let _ = locks.try_share(LOCK_ATTACHED); // without it the segment may count as abandoned\n",
+        "            let shared = locks.try_share(LOCK_ATTACHED);\n            if @ { shared.unwrap(); }\n",
+        ("test", "failing_calls"),
+    ),
+    Fault(
+        "liveness: by pid, not by byte lock",
+        "worker.rs",
+        "        Ok(Some(_)) | Err(_) => false,\n",
+        "        Ok(Some(_)) if @ => !seen_running(header),\n        Ok(Some(_)) | Err(_) => false,\n",
+        ("test", "two_containers"),
+    ),
+    Fault(
+        "recover: what a killed holder committed is dropped",
+        "drain.rs",
+        "    if let Some(record) = read_record(segment) {\n        let cell = all_cells",
+        "    if let Some(record) = read_record(segment).filter(|_| !@) {\n        let cell = all_cells",
+        TORTURE,
+    ),
+    Fault(
+        "aggregator: it outlives a killed master",
+        "aggregator.rs",
+        "        os::start_time(self.pid) == Some(self.start_time)\n",
+        "        @ || os::start_time(self.pid) == Some(self.start_time)\n",
+        TORTURE,
+    ),
+    Fault(
+        "aggregator: a master starts no other one",
+        "aggregator.rs",
+        "        if !os::reap_child(master.child) {\n",
+        "        if @ || !os::reap_child(master.child) {\n",
+        TORTURE,
+    ),
+    Fault(
+        "segment: a scribbled bound is believed",
+        "segment/regions.rs",
+        "        header.committed.load(Ordering::Acquire).min(self.max_bytes(region))\n",
+        "        header.committed.load(Ordering::Acquire).min(if @ { 1 << 40 } else { self.max_bytes(region) })\n",
+        fuzz("images", 20_000),
+    ),
+    Fault(
+        "exposition: a line break in a label is not escaped",
+        "exposition/text.rs",
+        "            b'\\n' => out.extend_from_slice(b\"\\\\n\"),\n",
+        "            b'\\n' if !@ => out.extend_from_slice(b\"\\\\n\"),\n",
+        fuzz("expositions", 2_000),
+    ),
+    Fault(
+        "listener: a peer's error is its end",
+        "http.rs",
+        "                    let _ = tokio::time::timeout(limits.connection_time, answered).await;\n",
+        "                    let ended = tokio::time::timeout(limits.connection_time, answered).await;\n"
+        "                    if @ && matches!(ended, Ok(Err(_))) { std::process::exit(1); }\n",
+        fuzz("requests", 2_000),
     ),
 ]

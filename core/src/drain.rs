@@ -60,9 +60,10 @@
 //! drained into the hidden series' empty cells: `expiry` brings it back, with a new creation time.
 //!
 //! # Looking without the lock
-//! [`peek`] copies totals and walks rings while the holder is stopped. It is right if neither `commit`
-//! nor the lock word nor its sequence number changed meanwhile; the committed event's words are laid
-//! over the copy, as a successor would.
+//! [`peek`] copies heads and totals, in this order, and walks rings while the holder is stopped. It is right if neither
+//! `commit` nor the lock word nor its sequence number changed meanwhile; the committed event's words are laid over the
+//! copy, as a successor would, if it is ahead of the copied head. Whoever clears `commit` raises the number before, or
+//! the holder could drain everything between two looks that see the same: nothing pending.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -323,9 +324,17 @@ impl Drainer {
         if header.drain_lock.load(Ordering::Relaxed) != self.word {
             return; // our own word, or one that somebody else stored
         }
-        header.redo.commit.store(0, Ordering::Release); // all is in the cells and heads
+        self.clear_record(); // all is in the cells and heads
         let lock = &header.drain_lock; // partner of the release: `try_lock`
         let _ = lock.compare_exchange(self.word, 0, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Nothing is pending any more. The number comes first: to a [`peek`] the segment must not look as it did before
+    /// the steps that are done now.
+    fn clear_record(&self) {
+        let header = self.segment.header();
+        header.drain_seq.fetch_add(1, Ordering::AcqRel); // partner: `peek`
+        header.redo.commit.store(0, Ordering::Release); // partner: `peek`, `read_record`
     }
 
     /// Drains this process's own ring; the lock is held.
@@ -446,7 +455,7 @@ impl Drainer {
                 store_cell(total, words);
             }
             cell.stamp.store(0, Ordering::Release);
-            redo.commit.store(0, Ordering::Release); // before the entry is written again
+            self.clear_record(); // before the entry is written again
             fence(Ordering::Release);
         }
     }
@@ -723,8 +732,7 @@ fn read_record(segment: &Segment) -> Option<Record> {
 }
 
 /// How far a committed event is ahead of its ring's head; None when the record is stale or nonsense.
-fn ahead(record: &Record, header: &PlaceHeader) -> Option<u64> {
-    let head = header.head.load(Ordering::Acquire); // partner: the store in `drain_place`
+fn ahead(record: &Record, head: u64) -> Option<u64> {
     let distance = record.position.wrapping_sub(head) & POSITION_MASK;
     (1..=RING_SLOTS as u64).contains(&distance).then_some(distance)
 }
@@ -736,9 +744,9 @@ fn recover(segment: &Segment) {
         if let (Some(header), Some(cell)) = (segment.place(record.place), cell) {
             match record.kind {
                 EVENT | FIRST_WORD => {
-                    if let Some(distance) = ahead(&record, header) {
+                    let head = header.head.load(Ordering::Relaxed); // written under this lock only
+                    if let Some(distance) = ahead(&record, head) {
                         store_cell(cell, record.new_words(Words::of(cell)));
-                        let head = header.head.load(Ordering::Relaxed); // written under this lock only
                         header.head.store(head.wrapping_add(distance), Ordering::Release);
                         // partner: `Worker::pending`
                     }
@@ -835,20 +843,21 @@ pub(crate) fn peek(segment: &Segment, plans: &mut Plans) -> Option<Copied> {
     let header = segment.header();
     let stamp = || {
         (
-            header.drain_lock.load(Ordering::Acquire), // partner: `try_lock`, `unlock`
-            header.drain_seq.load(Ordering::Acquire),  // partner: `try_lock`
-            header.redo.commit.load(Ordering::Acquire), // partner: `step`
+            header.redo.commit.load(Ordering::Acquire), // partner: `step`; first: the number is raised before it is cleared
+            header.drain_seq.load(Ordering::Acquire),   // partner: `try_lock`, `clear_record`
+            header.drain_lock.load(Ordering::Acquire),  // partner: `try_lock`, `unlock`
         )
     };
     let before = stamp();
     let record = read_record(segment);
-    let mut copied = Copied::of_cells(segment);
     let mut heads = Vec::new();
     for place in 0..segment.n_places() {
         heads.push(segment.place(place)?.head.load(Ordering::Acquire)); // partner: `drain_place`
     }
+    // Behind the heads: what a head has passed stands in its cell, and the record tells of the one event that may not.
+    let mut copied = Copied::of_cells(segment);
     if let Some(record) = record {
-        lay_over(segment, &record, &mut copied, &mut heads);
+        lay_over(&record, &mut copied, &mut heads);
     }
     for (place, head) in heads.into_iter().enumerate() {
         add_pending(segment, plans, place, head, &mut copied.cells);
@@ -858,18 +867,17 @@ pub(crate) fn peek(segment: &Segment, plans: &mut Plans) -> Option<Copied> {
 }
 
 /// Does to the copy what `recover` would do to the segment.
-fn lay_over(segment: &Segment, record: &Record, copied: &mut Copied, heads: &mut [u64]) {
-    let (Some(place), Some(cell)) =
-        (segment.place(record.place), copied.cells.get_mut(record.cell))
+fn lay_over(record: &Record, copied: &mut Copied, heads: &mut [u64]) {
+    let (Some(head), Some(cell)) = (heads.get_mut(record.place), copied.cells.get_mut(record.cell))
     else {
         return;
     };
-    match (record.kind, ahead(record, place), heads.get_mut(record.place)) {
-        (EVENT | FIRST_WORD, Some(distance), Some(head)) => {
+    match (record.kind, ahead(record, *head)) {
+        (EVENT | FIRST_WORD, Some(distance)) => {
             *cell = record.new_words(*cell);
             *head = head.wrapping_add(distance);
         }
-        (FOLD, _, _) => {
+        (FOLD, _) => {
             *cell = record.words;
             copied.folded = Some((record.place, record.position as u32));
         }

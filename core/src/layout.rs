@@ -3,23 +3,49 @@
 //! `core/docs/segment.md` describes the same bytes for people; the test below compares the two.
 //! A change of any type here changes [`LAYOUT_VERSION`], which is part of the segment file's name.
 
-use crate::sync::AtomicU64;
-#[cfg(not(loom))]
-use crate::sync::{AtomicU128, AtomicU32};
+use crate::sync::{AtomicU128, AtomicU32, AtomicU64};
 
 /// Part of the file name, so another layout starts its own segment beside the old one.
 pub(crate) const LAYOUT_VERSION: u64 = 1;
 /// The first eight bytes of every segment: `promring`.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"promring");
 
-/// Slots in a ring; a power of two.
+pub(crate) use sizes::*;
+
 #[cfg(not(loom))]
-pub(crate) const RING_SLOTS: usize = 1024;
-/// Loom explores every interleaving, so its ring is tiny.
+mod sizes {
+    /// Slots in a ring; a power of two.
+    pub(crate) const RING_SLOTS: usize = 1024;
+    /// Worker places in one segment.
+    pub(crate) const MAX_PLACES: usize = 1024;
+    /// Gauge cells in one chunk: 4 KiB.
+    pub(crate) const GAUGE_CHUNK: usize = 256;
+    /// Heads of the family hash chains.
+    pub(crate) const FAMILY_CHAINS: usize = 256;
+    /// Families in one segment.
+    pub(crate) const MAX_FAMILIES: usize = 8192;
+    /// Heads of the hash chains of exemplars.
+    pub(crate) const EXEMPLAR_CHAINS: usize = 512;
+    /// Series ids there are at the least, losers of races among them.
+    pub(super) const MIN_SERIES: u64 = 1024;
+    pub(super) const SPARE_SERIES: u64 = 64;
+}
+
+/// Loom explores every interleaving, so whatever is walked there is tiny.
 #[cfg(loom)]
-pub(crate) const RING_SLOTS: usize = 2;
+mod sizes {
+    pub(crate) const RING_SLOTS: usize = 2;
+    pub(crate) const MAX_PLACES: usize = 3;
+    pub(crate) const GAUGE_CHUNK: usize = 2;
+    pub(crate) const FAMILY_CHAINS: usize = 1;
+    pub(crate) const MAX_FAMILIES: usize = 3;
+    pub(crate) const EXEMPLAR_CHAINS: usize = 1;
+    pub(super) const MIN_SERIES: u64 = 2;
+    pub(super) const SPARE_SERIES: u64 = 2;
+}
 
 /// One event: what a single `inc` or `observe` leaves in the ring.
+#[cfg_attr(loom, derive(Default))]
 #[repr(C)]
 pub(crate) struct Slot {
     /// The amount or the observation, f64 bits; a counter's whole amount as an integer. Written before `meta`.
@@ -36,25 +62,13 @@ pub(crate) const PARITY_BIT: u64 = 1 << 31;
 /// Where the weight begins in [`Slot::meta`].
 pub(crate) const WEIGHT_SHIFT: u32 = 32;
 
-#[cfg(not(loom))]
 pub(crate) use shared::*;
 
-#[cfg(not(loom))]
 mod shared {
     use super::*;
 
-    /// Worker places in one segment.
-    pub(crate) const MAX_PLACES: usize = 1024;
-    /// Gauge cells in one chunk: 4 KiB.
-    pub(crate) const GAUGE_CHUNK: usize = 256;
-    /// Heads of the family hash chains.
-    pub(crate) const FAMILY_CHAINS: usize = 256;
-    /// Families in one segment.
-    pub(crate) const MAX_FAMILIES: usize = 8192;
     /// Granularity of growth: what is reserved at once.
     pub(crate) const GROW_STEP: u64 = 64 * 1024;
-    /// Heads of the hash chains of exemplars.
-    pub(crate) const EXEMPLAR_CHAINS: usize = 512;
     /// Counters and buckets that can have an exemplar, in one segment.
     pub(crate) const MAX_EXEMPLARS: usize = 4096;
     /// Words of one copy of an exemplar: what it belongs to, value, time, and 552 bytes of labels.
@@ -68,6 +82,7 @@ mod shared {
     pub(crate) const SEGMENT_RETIRED: u64 = 2;
 
     /// A contiguous array inside the file, reserved in steps.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct RegionHeader {
         /// Offset from the start of the file, page aligned. Written once.
@@ -122,6 +137,7 @@ mod shared {
     }
 
     /// What a successor needs to finish the event or the fold a killed drainer had begun.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C, align(64))]
     pub(crate) struct Redo {
         /// THE COMMIT POINT: `position : 48 | place : 14 | kind : 2`, low bits first; 0 = nothing pending.
@@ -133,6 +149,7 @@ mod shared {
     }
 
     /// Absolute new values of one cell.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct RedoEntry {
         /// Index of the cell.
@@ -144,6 +161,7 @@ mod shared {
     }
 
     /// The first page of the file.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C, align(64))]
     pub(crate) struct Header {
         /// [`MAGIC`], stored last at creation.
@@ -182,7 +200,7 @@ mod shared {
 
         /// `generation : 48 | place + 1 : 16`, low bits = place; 0 = free.
         pub drain_lock: AtomicU64,
-        /// Bumped at each acquisition, so a peek notices a lock that was freed and taken again.
+        /// Bumped at each acquisition and before the redo record is cleared, so a peek notices steps that are over.
         pub drain_seq: AtomicU64,
         /// Zero: keeps what different processes write on cache lines of their own.
         pub _pad: [AtomicU64; 6],
@@ -202,6 +220,7 @@ mod shared {
     }
 
     /// Self-metrics of the app; plain relaxed counts.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct Counters {
         /// Events applied to totals.
@@ -245,6 +264,7 @@ mod shared {
     }
 
     /// One metric family.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct FamilyEntry {
         /// Next family id + 1 of the chain, 0 = end.
@@ -264,6 +284,7 @@ mod shared {
     }
 
     /// One series: a family with one label set.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct SeriesEntry {
         /// Next series id of the chain, 0 = end.
@@ -293,6 +314,7 @@ mod shared {
 
     /// A total. Counter `{whole: u64, fraction: f64}`; histogram bucket and summary
     /// `{count: f64, sum: f64}`; gauge `{value: f64, stamp: u64}` of the dead (folded) workers.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C, align(16))]
     pub(crate) struct Cell {
         /// First word.
@@ -303,10 +325,12 @@ mod shared {
 
     /// A total fed by compare-and-swap: `{first: f64, second: f64}` as one 16-byte word.
     /// Counter `{amount, 0}`; histogram and summary `{count, sum}`; shared gauge `{value, 1}`.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct DirectCell(pub AtomicU128);
 
     /// One worker's value of one gauge series.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct GaugeCell {
         /// The value, f64 bits.
@@ -340,6 +364,7 @@ mod shared {
 
     /// The head of a worker place; the gauge directory (`AtomicU32` chunk number + 1 each) follows,
     /// and the ring fills the last 16 KiB of the place.
+    #[cfg_attr(loom, derive(Default))]
     #[repr(C, align(64))]
     pub(crate) struct PlaceHeader {
         /// `PLACE_* : 8 | generation : 56`, low bits = the word.
@@ -377,8 +402,8 @@ mod shared {
     /// Series ids there can be when the app may have `max_series` series: each family's overflow
     /// series comes on top of the cap, and so do losers of races.
     pub(crate) const fn series_ids(max_series: u64) -> u64 {
-        let series = if max_series < 1024 { 1024 } else { max_series };
-        series + series / 8 + MAX_FAMILIES as u64 + 64
+        let series = if max_series < MIN_SERIES { MIN_SERIES } else { max_series };
+        series + series / 8 + MAX_FAMILIES as u64 + SPARE_SERIES
     }
 
     /// Gauge chunks a place can point to: each series may be a gauge.
@@ -417,6 +442,7 @@ mod shared {
         hash
     }
 
+    #[cfg(not(loom))]
     const _: () = {
         assert!(size_of::<Slot>() == 16);
         assert!(size_of::<Cell>() == 16);

@@ -45,7 +45,11 @@
 //!
 //! To read on, in this order: [`client`], then the modules that `core/docs/architecture.md` lists.
 #![deny(unsafe_code)]
+// A model runs a part of what the library does.
+#![cfg_attr(loom, allow(dead_code, unused_imports, missing_docs))]
 
+#[cfg(not(loom))]
+pub mod aggregator;
 #[cfg(not(loom))]
 pub mod cli;
 #[cfg(not(loom))]
@@ -54,9 +58,7 @@ pub mod client;
 pub mod collector;
 #[cfg(not(loom))]
 pub mod config;
-#[cfg(not(loom))]
 mod drain;
-#[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
 mod exemplar;
@@ -67,62 +69,28 @@ pub mod exposition;
 #[cfg(not(loom))]
 pub mod http;
 mod layout;
-#[cfg(not(loom))]
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 mod native;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "model/os.rs")]
 mod os;
 #[cfg(not(loom))]
 mod process;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "model/producer.rs")]
 mod producer;
-#[cfg(not(loom))]
+#[cfg(all(feature = "proof", not(loom)))]
+#[doc(hidden)]
+pub mod proof;
 mod registry;
 mod ring;
-#[cfg(not(loom))]
+#[cfg_attr(loom, path = "model/segment.rs")]
 mod segment;
 #[cfg(not(loom))]
 pub mod snapshot;
 mod sync;
-#[cfg(not(loom))]
 mod totals;
-#[cfg(not(loom))]
 mod worker;
-
-#[cfg(not(loom))]
-pub mod aggregator;
-
-#[cfg(all(feature = "proof", not(loom)))]
-#[doc(hidden)]
-pub mod proof;
 
 /// The version of promring: crate, gem and wheel carry the same.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// What the model checker needs to see of the ring; exists under `--cfg loom` only.
-#[cfg(loom)]
-#[allow(missing_docs)]
-pub mod model {
-    use crate::layout::Slot;
-    use crate::ring;
-    use crate::sync::AtomicU64;
-
-    pub const RING_SLOTS: usize = crate::layout::RING_SLOTS;
-
-    pub struct Ring([Slot; RING_SLOTS]);
-
-    pub fn new_ring() -> Ring {
-        Ring(std::array::from_fn(|_| Slot { value: AtomicU64::new(0), meta: AtomicU64::new(0) }))
-    }
-    pub fn put(ring: &Ring, position: u64, id: u32, value: f64) {
-        let slot = ring::slot_of(&ring.0, position);
-        ring::put(slot, ring::parity(position), ring::pack(id, 1.0), value.to_bits());
-    }
-    pub fn peek(ring: &Ring, position: u64) -> Option<(u32, f64)> {
-        ring::peek(&ring.0, position).map(|event| match event.of {
-            ring::Of::Series(id) | ring::Of::Counter(id) => (id, event.value),
-        })
-    }
-    pub fn find_tail(ring: &Ring, head: u64) -> u64 {
-        ring::find_tail(&ring.0, head)
-    }
-}

@@ -5,12 +5,21 @@
 #![allow(unsafe_code)]
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{fence, AtomicU64, Ordering};
+mod mortal;
+#[cfg(loom)]
+pub(crate) use mortal::{fence, AtomicU128, AtomicU32, AtomicU64, Ordering};
+#[cfg(loom)]
+pub(crate) use mortal::{kill_before_store, live_on, Killed};
 
 #[cfg(not(loom))]
 pub(crate) use portable_atomic::AtomicU128;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{fence, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Words of this process alone that stand in statics: a model, whose threads are processes, has no part in them.
+pub(crate) mod private {
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
+}
 
 /// A `&'static T` that can be set anew by any thread; empty at first.
 #[cfg(not(loom))]
@@ -61,7 +70,6 @@ impl<T: Sync> AlwaysRef<T> {
 }
 
 /// Reads the f64 whose bits an atomic word holds.
-#[cfg(not(loom))]
 #[inline]
 pub(crate) fn load_f64(word: &AtomicU64, order: Ordering) -> f64 {
     f64::from_bits(word.load(order))

@@ -14,7 +14,7 @@ use crate::os;
 use crate::producer::{Memory, Producer};
 use crate::ring;
 use crate::segment::{Segment, LOCK_PLACES};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{private, AtomicU64, Ordering};
 
 /// A ring this full makes its producer drain it.
 pub(crate) const SELF_HELP_AT: u64 = RING_SLOTS as u64 / 4 * 3;
@@ -256,20 +256,20 @@ pub(crate) fn cpu_ns_before_exec(segment: &Segment, own: usize) -> u64 {
 }
 
 /// 1 where threads push at the same time.
-static THREADED: AtomicU32 = AtomicU32::new(0);
+static THREADED: private::AtomicU32 = private::AtomicU32::new(0);
 
 /// Bits of the places that this process's threads have: the kernel does not report a process's own
 /// locks to itself, and its pid would look like an exec's.
-static MINE: os::PerProcess<[AtomicU64; MAX_PLACES / 64]> = os::PerProcess::new();
+static MINE: os::PerProcess<[private::AtomicU64; MAX_PLACES / 64]> = os::PerProcess::new();
 
-fn mine(place: usize) -> Option<(&'static AtomicU64, u64)> {
+fn mine(place: usize) -> Option<(&'static private::AtomicU64, u64)> {
     Some((MINE.get()?.get(place / 64)?, 1 << (place % 64)))
 }
 
 /// A thread of this process has that place.
 pub(crate) fn note_mine(place: usize) {
     if MINE.get().is_none() {
-        MINE.set(Box::leak(Box::new(std::array::from_fn(|_| AtomicU64::new(0)))));
+        MINE.set(Box::leak(Box::new(std::array::from_fn(|_| private::AtomicU64::new(0)))));
     }
     if let Some((word, bit)) = mine(place) {
         word.fetch_or(bit, Ordering::Relaxed); // read by this process's threads when they look for the dead

@@ -9,10 +9,13 @@
 mod forks;
 #[path = "support/metrics.rs"]
 mod metrics;
+#[path = "support/tracer.rs"]
+mod tracer;
 
 use forks::{fork, Scratch};
 use metrics::{counter, page, sample};
 use promring::client;
+use tracer::traced;
 
 /// What the kernel may say. Not EINTR for all: calls that cannot be interrupted do not say it.
 const ERRORS: [i32; 4] = [libc::EPERM, libc::ENOMEM, libc::ENOSPC, libc::EINTR];
@@ -39,86 +42,22 @@ fn boot_count_and_serve() {
     assert_eq!(sample(&page(), "visits_total{path=\"/\"}"), Some(100.0));
 }
 
-/// A stop of the traced child.
-enum Stop {
-    Call,
-    Ended(bool),
-}
-
-fn next_stop(pid: i32) -> Stop {
-    let mut status = 0;
-    // SAFETY: integers, and a status valid for writing; the pid is our stopped child's.
-    unsafe {
-        libc::ptrace(libc::PTRACE_SYSCALL, pid, 0, 0);
-        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
-    }
-    match libc::WIFSTOPPED(status) {
-        true => Stop::Call,
-        false => Stop::Ended(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0),
-    }
-}
-
-fn registers(pid: i32) -> libc::user_regs_struct {
-    // SAFETY: a plain C struct for which zero bytes are a valid value, then valid for writing.
-    unsafe {
-        let mut registers: libc::user_regs_struct = std::mem::zeroed();
-        libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut registers);
-        registers
-    }
-}
-
-fn set_registers(pid: i32, registers: &libc::user_regs_struct) {
-    // SAFETY: the struct is valid for reading, the child stopped.
-    unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0, std::ptr::from_ref(registers)) };
-}
-
 /// Boots the app in a child whose `n`-th call of ours fails with `error`. The failed call; None when there are fewer.
 fn with_failing_call(n: usize, error: i32, scratch: &Scratch) -> Option<i64> {
-    let child = fork(|| {
+    let child = traced(|| {
         scratch.configure();
-        // SAFETY: integers only; the test, our parent, waits for the stop.
-        unsafe {
-            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
-            libc::raise(libc::SIGSTOP);
-        }
-        boot_count_and_serve();
+        boot_count_and_serve
     });
-    let pid = child.pid();
-    // SAFETY: no status is wanted.
-    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     let (mut seen, mut failed) = (0, None);
-    loop {
-        if let Stop::Ended(good) = next_stop(pid) {
-            std::mem::forget(child); // waited for
-            assert!(
-                good,
-                "call {failed:?}, the {n}th, fails with {error}: the app does not come up"
-            );
-            return failed;
-        }
-        let mut entry = registers(pid);
-        let call = entry.orig_rax as i64;
+    let good = child.fail_calls(|call| {
         seen += usize::from(!NOT_OURS.contains(&call));
-        let fails = seen == n && failed.is_none();
-        if fails {
+        (seen == n && failed.is_none()).then(|| {
             failed = Some(call);
-            entry.orig_rax = u64::MAX; // there is no such call
-            set_registers(pid, &entry);
-        }
-        if let Stop::Ended(good) = next_stop(pid) {
-            std::mem::forget(child);
-            assert!(
-                good,
-                "call {failed:?}, the {n}th, fails with {error}: the app does not come up"
-            );
-            return failed;
-        }
-        if fails {
-            let mut exit = registers(pid);
-            exit.rax = i64::from(-error) as u64;
-            set_registers(pid, &exit);
-        }
-    }
+            error
+        })
+    });
+    assert!(good, "call {failed:?}, the {n}th, fails with {error}: the app does not come up");
+    failed
 }
 
 /// Fails every call in every way; returns how many there are.

@@ -35,6 +35,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("aggregator", "client config error exposition http os process segment snapshot sync"),
     ("collector", "aggregator exposition"),
     ("cli", "aggregator client config os registry segment worker"),
+    ("model", "drain layout os producer registry ring segment sync worker"),
     (
         "proof",
         "client config drain exemplar expiry exposition layout producer registry ring segment snapshot sync worker",

@@ -4,6 +4,7 @@ mod expiry;
 mod files;
 mod modes;
 mod operations;
+#[path = "../support/tracer.rs"]
 mod tracer;
 mod world;
 

@@ -1,17 +1,27 @@
-//! A child that is stepped instruction by instruction (ptrace), and memory it shares with the stepper.
+//! A child that is traced (ptrace), by instructions or by system calls, and memory it shares with its tracer.
+#![allow(dead_code)] // the stepper and the one who fails system calls each use a part
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// A forked child that stands before its first stepped instruction.
+/// A forked child that stands before its first traced instruction. It obeys the thread that made it.
 pub struct Tracee {
     pid: libc::pid_t,
     alive: bool,
     running: bool,
 }
 
-/// Forks; the child runs `prepare` at full speed, then stops, and what `prepare` returned is stepped.
+/// Where a traced child stands after it was let go on.
+#[derive(PartialEq)]
+enum Stop {
+    /// It stands as asked.
+    Trap,
+    /// It has left; true: with status 0.
+    Left(bool),
+}
+
+/// Forks; the child runs `prepare` at full speed, then stops, and what `prepare` returned is traced.
 pub fn traced<F: FnOnce()>(prepare: impl FnOnce() -> F) -> Tracee {
-    // SAFETY: this process has one thread; the child runs `prepare` and its result and leaves by _exit.
+    // SAFETY: the child runs `prepare` and its result and leaves by _exit; other threads do not exist there.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
@@ -46,7 +56,7 @@ impl Tracee {
         status
     }
 
-    fn resume(&mut self, request: libc::c_uint) -> bool {
+    fn resume(&mut self, request: libc::c_uint) -> Stop {
         // SAFETY: the child is stopped under our trace; neither address nor data is used.
         let failed = unsafe { libc::ptrace(request, self.pid, 0, 0) };
         assert_eq!(failed, 0, "ptrace: {}", std::io::Error::last_os_error());
@@ -54,18 +64,21 @@ impl Tracee {
         self.alive = libc::WIFSTOPPED(status);
         if self.alive {
             assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "the child got a signal");
-        } else {
-            assert!(
-                libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
-                "the child failed: {status:#x}"
-            );
+            return Stop::Trap;
         }
-        self.alive
+        Stop::Left(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0)
+    }
+
+    /// As `resume`; a child that fails fails the test. False when it has left.
+    fn goes_on(&mut self, request: libc::c_uint) -> bool {
+        let stop = self.resume(request);
+        assert!(stop != Stop::Left(false), "the child failed");
+        stop == Stop::Trap
     }
 
     /// One instruction; false when the child has left.
     pub fn step(&mut self) -> bool {
-        self.resume(libc::PTRACE_SINGLESTEP)
+        self.goes_on(libc::PTRACE_SINGLESTEP)
     }
 
     /// So many instructions; false when the child left before.
@@ -84,7 +97,7 @@ impl Tracee {
             );
             return;
         }
-        while self.resume(libc::PTRACE_CONT) {}
+        while self.goes_on(libc::PTRACE_CONT) {}
     }
 
     /// Lets it run beside the stepper, until [`Tracee::finish`] waits for its end.
@@ -92,6 +105,45 @@ impl Tracee {
         // SAFETY: the child is stopped under our trace; neither address nor data is used.
         assert_eq!(unsafe { libc::ptrace(libc::PTRACE_CONT, self.pid, 0, 0) }, 0);
         self.running = true;
+    }
+
+    /// Runs to its end, each system call shown to `fails` before it is made; one for which that is an error number is
+    /// not made, and gives that error. True when the child left with status 0.
+    #[cfg(target_arch = "x86_64")]
+    pub fn fail_calls(mut self, mut fails: impl FnMut(i64) -> Option<i32>) -> bool {
+        loop {
+            if let Stop::Left(good) = self.resume(libc::PTRACE_SYSCALL) {
+                return good;
+            }
+            let mut entry = self.registers();
+            let error = fails(entry.orig_rax as i64);
+            if error.is_some() {
+                entry.orig_rax = u64::MAX; // there is no such call
+                self.set_registers(&entry);
+            }
+            if let Stop::Left(good) = self.resume(libc::PTRACE_SYSCALL) {
+                return good;
+            }
+            if let Some(error) = error {
+                let mut exit = self.registers();
+                exit.rax = i64::from(-error) as u64;
+                self.set_registers(&exit);
+            }
+        }
+    }
+
+    fn registers(&self) -> libc::user_regs_struct {
+        // SAFETY: a plain C struct for which zero bytes are a valid value, then valid for writing; the child is stopped.
+        unsafe {
+            let mut registers: libc::user_regs_struct = std::mem::zeroed();
+            libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0, &raw mut registers);
+            registers
+        }
+    }
+
+    fn set_registers(&self, registers: &libc::user_regs_struct) {
+        // SAFETY: the struct is valid for reading, the child stopped.
+        unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0, std::ptr::from_ref(registers)) };
     }
 
     /// SIGKILL where it stands.
