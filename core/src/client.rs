@@ -1087,7 +1087,8 @@ fn zero_hidden(ids: &[u32]) {
 /// One series as a process uses it: the handle that `labels(...)` returns. No call on it blocks,
 /// allocates or raises.
 pub struct Series {
-    /// What its events of weight 1 carry: a counter's [`ring::pack_whole`], [`ring::pack`] of any other.
+    /// What its events carry: a counter's [`ring::pack_whole`], else [`ring::pack`] with weight 1; with 0 if it takes
+    /// none. So it tells the type, too, and a call reads one word of the handle.
     packed: AtomicU64,
     entry: AtomicRef<SeriesEntry>,
     id: AtomicU32,
@@ -1115,7 +1116,8 @@ impl Series {
         }
         let packed = match self.metric_type {
             MetricType::Counter => ring::pack_whole(cell),
-            _ => ring::pack(id, 1.0),
+            MetricType::Histogram | MetricType::Summary => ring::pack(id, 1.0),
+            MetricType::Gauge => ring::pack(id, 0.0),
         };
         self.packed.store(packed, Ordering::Relaxed); // used by this process's producer only, and so is the id
         self.id.store(id, Ordering::Relaxed);
@@ -1146,9 +1148,10 @@ impl Series {
     /// or this is no counter.
     #[inline]
     pub fn inc(&self, amount: f64) -> bool {
-        let is_counter = self.metric_type == MetricType::Counter;
+        let packed = self.packed();
+        let is_counter = ring::is_whole(packed);
         match totals::whole(amount) {
-            Some(whole) if is_counter => push(self, self.packed(), whole),
+            Some(whole) if is_counter => push(self, packed, whole),
             None if is_counter && (0.0..f64::INFINITY).contains(&amount) => {
                 push(self, ring::pack(self.id(), 1.0), amount.to_bits());
             }
@@ -1161,18 +1164,25 @@ impl Series {
     /// infinite or this takes no observations.
     #[inline]
     pub fn observe(&self, value: f64) -> bool {
-        // Finite, by one comparison of the bits but the sign's.
-        let finite = value.to_bits() << 1 < f64::INFINITY.to_bits() << 1;
-        if finite && self.takes_observations() {
-            push(self, self.packed(), value.to_bits());
+        let bits = value.to_bits(); // alone, so that the value keeps no other register busy
+                                    // Finite, by one comparison of the bits but the sign's.
+        let packed = self.packed();
+        if bits << 1 < f64::INFINITY.to_bits() << 1 && ring::weighs_one(packed) {
+            push(self, packed, bits);
             return true;
         }
-        self.refuse(value, self.takes_observations())
+        self.refuse_observation(bits)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse_observation(&self, bits: u64) -> bool {
+        self.refuse(f64::from_bits(bits), self.takes_observations())
     }
 
     #[inline]
     fn takes_observations(&self) -> bool {
-        matches!(self.metric_type, MetricType::Histogram | MetricType::Summary)
+        ring::weighs_one(self.packed())
     }
 
     /// As [`Series::observe`], counting `weight` times: 1/rate of a sampled StatsD call.

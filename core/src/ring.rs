@@ -57,6 +57,18 @@ pub(crate) fn pack_whole(cell: u32) -> u64 {
     (u64::from(cell) & ID_MASK) | (WHOLE << WEIGHT_SHIFT)
 }
 
+/// Did [`pack_whole`] make it?
+#[inline]
+pub(crate) fn is_whole(packed: u64) -> bool {
+    packed >> WEIGHT_SHIFT == WHOLE
+}
+
+/// Did [`pack`] make it, with weight 1?
+#[inline]
+pub(crate) fn weighs_one(packed: u64) -> bool {
+    packed >> WEIGHT_SHIFT == u64::from(1f32.to_bits())
+}
+
 impl Event {
     /// What [`pack`] or [`pack_whole`] made, and the value; the parity is left out.
     #[inline]
