@@ -139,8 +139,9 @@ PLANTED = [
         "peek: the heads behind the totals",
         "drain.rs",
         PEEK_HEADS + PEEK_CELLS,
-        "    let early = if @ { Some(Copied::of_cells(segment)) } else { None };\n" + PEEK_HEADS +
-        "    let mut copied = early.unwrap_or_else(|| Copied::of_cells(segment));\n",
+        "    let early = if @ { Some(Copied::of_cells(segment)) } else { None };\n"
+        + PEEK_HEADS
+        + "    let mut copied = early.unwrap_or_else(|| Copied::of_cells(segment));\n",
         loom("a_stable_peek"),
     ),
     Fault(
@@ -414,7 +415,8 @@ PLANTED = [
         "        if @ && (new as u64) != (old as u64) && (new >> 64) != (old >> 64) {\n"
         "            let half = (old >> 64 << 64) | u128::from(new as u64);\n"
         "            if cell.0.compare_exchange_weak(old, half, Ordering::Relaxed, Ordering::Relaxed).is_ok() {\n"
-        "                let _ = cell.0.compare_exchange_weak(half, new, Ordering::Relaxed, Ordering::Relaxed);\n                return;\n            }\n"
+        "                let _ = cell.0.compare_exchange_weak(half, new, Ordering::Relaxed, Ordering::Relaxed);\n"
+        "                return;\n            }\n"
         "            new = old;\n        }\n",
         step("direct observe, lock held"),
     ),

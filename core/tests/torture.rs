@@ -144,6 +144,16 @@ impl Torture {
         self.start_master();
     }
 
+    /// SIGKILLs the aggregator: its master starts another one.
+    fn kill_aggregator(&mut self) {
+        let killed = self.aggregator_of_master();
+        send(killed, libc::SIGKILL);
+        self.kills += 1;
+        forks::eventually("another aggregator", || {
+            (self.ledger.at(MASTER).load(SeqCst) != killed as u64).then_some(())
+        });
+    }
+
     /// The aggregator of the living master, once it has one.
     fn aggregator_of_master(&self) -> i32 {
         forks::eventually("an aggregator", || {
@@ -176,10 +186,7 @@ impl Torture {
                 }
                 match self.random.below(128) {
                     0 => self.kill_master(),
-                    1..=4 => {
-                        send(self.aggregator_of_master(), libc::SIGKILL);
-                        self.kills += 1;
-                    }
+                    1..=4 => self.kill_aggregator(),
                     _ => {}
                 }
             }

@@ -181,12 +181,17 @@ fn guarded(call: impl FnOnce(Python<'_>) -> PyResult<()>) -> *mut PyObject {
     // SAFETY: the interpreter calls the functions of this module with the global lock held.
     let py = unsafe { Python::assume_attached() };
     match catch_unwind(AssertUnwindSafe(|| call(py))) {
-        Ok(Err(error)) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
+        Ok(Err(error)) => raise(error),
         Ok(Ok(())) | Err(_) => py.None().into_ptr(),
     }
+}
+
+/// Leaves an exception to the interpreter. Attached in pyo3's own books, too: what an error drops while they say that no
+/// thread is attached is kept until some other call of pyo3's, which an app that only counts does not make.
+#[cold]
+fn raise(error: PyErr) -> *mut PyObject {
+    Python::attach(|py| error.restore(py));
+    ptr::null_mut()
 }
 
 /// The `Series` that a function was bound to.
@@ -673,15 +678,10 @@ unsafe extern "C" fn labels(
     };
     match catch_unwind(AssertUnwindSafe(|| labels.get().lookup.child(py, arguments))) {
         Ok(Ok(child)) => child.into_ptr(),
-        Ok(Err(error)) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
+        Ok(Err(error)) => raise(error),
         // Without a child there is no metric to go on with: this is the one place that must say so.
         Err(_) => {
-            pyo3::exceptions::PyRuntimeError::new_err("promring: labels() has panicked")
-                .restore(py);
-            ptr::null_mut()
+            raise(pyo3::exceptions::PyRuntimeError::new_err("promring: labels() has panicked"))
         }
     }
 }
