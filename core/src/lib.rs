@@ -86,6 +86,8 @@ mod sync;
 #[cfg(not(loom))]
 mod totals;
 #[cfg(not(loom))]
+mod window;
+#[cfg(not(loom))]
 mod worker;
 
 #[cfg(not(loom))]
