@@ -374,8 +374,8 @@ PLANTED = [
     Fault(
         "window: the newest note is taken for the oldest",
         "window.rs",
-        "slot_of(epoch + NOTES - (SUB_WINDOWS - 1));",
-        "slot_of(epoch + if @ { 0 } else { NOTES - (SUB_WINDOWS - 1) });",
+        "slot_of(epoch.wrapping_add(NOTES - (SUB_WINDOWS - 1)));",
+        "slot_of(epoch.wrapping_add(if @ { 0 } else { NOTES - (SUB_WINDOWS - 1) }));",
         step("note a sub-window"),
     ),
     Fault(
@@ -388,8 +388,9 @@ PLANTED = [
     Fault(
         "window: what nobody saw begin is not noted",
         "window.rs",
-        "let oldest = (before + 1).max(epoch.saturating_sub(SUB_WINDOWS - 1));",
-        "let oldest = if @ { epoch + 1 } else { (before + 1).max(epoch.saturating_sub(SUB_WINDOWS - 1)) };",
+        "let oldest = before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1));",
+        "let oldest = if @ { epoch + 1 } else {"
+        " before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1)) };",
         ("test", "quantiles"),
     ),
     Fault(

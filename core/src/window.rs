@@ -50,7 +50,7 @@ pub(crate) fn rotate(segment: &Segment, monotonic_ns: u64) {
         return;
     }
     // Sub-windows that nobody saw begin have begun with what is there now.
-    let oldest = (before + 1).max(epoch.saturating_sub(SUB_WINDOWS - 1));
+    let oldest = before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1));
     for begun in oldest..=epoch {
         note_all(segment, slot_of(begun));
         header.window_epoch.store(begun, Ordering::Release); // these are complete; partner: `Copied::of_cells`
@@ -140,7 +140,7 @@ impl Quantiles {
     /// Appends each quantile's value, NaN where the window is empty. `cells` are all of a series.
     pub(crate) fn read(&self, cells: &[[f64; 2]], epoch: u64, out: &mut Vec<[f64; 2]>) {
         let n = self.edges.len() + 1;
-        let oldest = slot_of(epoch + NOTES - (SUB_WINDOWS - 1));
+        let oldest = slot_of(epoch.wrapping_add(NOTES - (SUB_WINDOWS - 1)));
         let noted = |i| {
             let (cell, second) = place_of(oldest, i, n);
             cells.get(n + cell).map_or(0.0, |words| words[usize::from(second)])
