@@ -389,8 +389,7 @@ PLANTED = [
         "window: what nobody saw begin is not noted",
         "window.rs",
         "let oldest = before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1));",
-        "let oldest = if @ { epoch + 1 } else {"
-        " before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1)) };",
+        "let oldest = if @ { epoch + 1 } else { before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1)) };",
         ("test", "quantiles"),
     ),
     Fault(

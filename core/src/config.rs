@@ -322,6 +322,10 @@ impl Config {
             let seconds = number(value, 0, 31_536_000).map(u64::from);
             seconds.ok_or_else(|| refuse(env, "a number of seconds"))
         };
+        let cap = |env| {
+            let cap = number(value, 1, 10_000_000);
+            cap.ok_or_else(|| refuse(env, "a number from 1 to 10000000"))
+        };
         let on_or_off = |env| match value {
             "on" | "true" | "1" => Ok(true),
             "off" | "false" | "0" => Ok(false),
@@ -337,14 +341,9 @@ impl Config {
                     .map_err(|_| refuse("PROMRING_LISTEN", "host:port, :port, port or off"))?;
                 self.listen = Listen::Tcp(value.to_string());
             }
-            "max_series" => {
-                self.max_series = number(value, 1, 10_000_000)
-                    .ok_or_else(|| refuse("PROMRING_MAX_SERIES", "a number from 1 to 10000000"))?;
-            }
+            "max_series" => self.max_series = cap("PROMRING_MAX_SERIES")?,
             "max_series_per_family" => {
-                self.max_series_per_family = number(value, 1, 10_000_000).ok_or_else(|| {
-                    refuse("PROMRING_MAX_SERIES_PER_FAMILY", "a number from 1 to 10000000")
-                })?;
+                self.max_series_per_family = cap("PROMRING_MAX_SERIES_PER_FAMILY")?;
             }
             "adopt_seconds" => self.adopt_seconds = seconds("PROMRING_ADOPT_SECONDS")?,
             "series_ttl" => self.series_ttl = seconds("PROMRING_SERIES_TTL")?,
@@ -358,18 +357,14 @@ impl Config {
             "process_metrics" => self.process_metrics = on_or_off("PROMRING_PROCESS_METRICS")?,
             "scrape_metrics" => self.scrape_metrics = on_or_off("PROMRING_SCRAPE_METRICS")?,
             "native_histograms" => {
-                let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
-                self.native_histograms =
-                    rules.map(NativeRule::parse).collect::<Option<_>>().ok_or_else(|| {
-                        refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
-                    })?;
+                self.native_histograms = listed(value, NativeRule::parse).ok_or_else(|| {
+                    refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
+                })?;
             }
             "summary_quantiles" => {
-                let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
-                self.summary_quantiles =
-                    rules.map(QuantileRule::parse).collect::<Option<_>>().ok_or_else(|| {
-                        refuse("PROMRING_SUMMARY_QUANTILES", "name=0.5/0.99, name=0.5/0.99:schema or name=0.5/0.99:schema:least..most, separated by commas, quantiles from 0 to 1 in ascending order")
-                    })?;
+                self.summary_quantiles = listed(value, QuantileRule::parse).ok_or_else(|| {
+                    refuse("PROMRING_SUMMARY_QUANTILES", "name=0.5/0.99, name=0.5/0.99:schema or name=0.5/0.99:schema:least..most, separated by commas, quantiles from 0 to 1 in ascending order")
+                })?;
             }
             "summary_window" => {
                 self.summary_window = number(value, 1, 86_400).map(u64::from).ok_or_else(|| {
@@ -377,16 +372,10 @@ impl Config {
                 })?;
             }
             "target_info" => {
-                let labels = value.split(',').filter(|label| !label.trim().is_empty());
-                self.target_info = labels.map(label).collect::<Option<_>>().ok_or_else(|| {
+                self.target_info.clear();
+                self.target_info = listed(value, label).filter(|l| each_once(l)).ok_or_else(|| {
                     refuse("PROMRING_TARGET_INFO", "label=value, separated by commas, each label once")
                 })?;
-                let labels = &self.target_info;
-                let twice = |i: usize| labels[..i].iter().any(|(name, _)| *name == labels[i].0);
-                if (0..labels.len()).any(twice) {
-                    self.target_info.clear();
-                    return Err(refuse("PROMRING_TARGET_INFO", "each label once"));
-                }
             }
             _ => {
                 return Err(Error::Setting {
@@ -458,6 +447,16 @@ impl Config {
         }
         PathBuf::from(format!("/dev/shm/promring-{uid}/{name}-{:08x}", hash as u32))
     }
+}
+
+/// What is separated by commas, each piece read by `parse`; None if one cannot be.
+fn listed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    text.split(',').filter(|piece| !piece.trim().is_empty()).map(parse).collect()
+}
+
+fn each_once(labels: &[(String, String)]) -> bool {
+    let twice = |i: usize| labels[..i].iter().any(|(name, _)| *name == labels[i].0);
+    !(0..labels.len()).any(twice)
 }
 
 fn number(text: &str, least: u32, most: u32) -> Option<u32> {
