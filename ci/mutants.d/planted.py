@@ -457,6 +457,50 @@ PLANTED = [
         "steps.push(Step::power(exponent, self.schema, if @ { self.schema } else { -round }));",
         ("test", "native"),
     ),
+    # Quantiles and their window.
+    Fault(
+        "window: said to be noted before it is",
+        "window.rs",
+        "        note_all(segment, slot_of(begun));\n",
+        "        if @ { header.window_epoch.store(begun, Ordering::Release); }\n"
+        "        note_all(segment, slot_of(begun));\n",
+        step("note a sub-window"),
+    ),
+    Fault(
+        "window: the newest note is taken for the oldest",
+        "window.rs",
+        "slot_of(epoch.wrapping_add(NOTES - (SUB_WINDOWS - 1)));",
+        "slot_of(epoch.wrapping_add(if @ { 0 } else { NOTES - (SUB_WINDOWS - 1) }));",
+        step("note a sub-window"),
+    ),
+    Fault(
+        "window: new notes are written over those that are read",
+        "window.rs",
+        "        let oldest = slot_of(epoch",
+        "        let epoch = if @ { epoch - 1 } else { epoch };\n        let oldest = slot_of(epoch",
+        step("note a sub-window"),
+    ),
+    Fault(
+        "window: what nobody saw begin is not noted",
+        "window.rs",
+        "let oldest = before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1));",
+        "let oldest = if @ { epoch + 1 } else { before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1)) };",
+        ("test", "quantiles"),
+    ),
+    Fault(
+        "window: a removed series keeps its notes",
+        "drain.rs",
+        "self.n_cells(plan) + self.n_notes(plan)) as usize)",
+        "self.n_cells(plan) + if @ { 0 } else { self.n_notes(plan) }) as usize)",
+        ("test", "quantiles"),
+    ),
+    Fault(
+        "quantiles: the bucket below",
+        "window.rs",
+        "            if below >= rank {\n",
+        "            if below >= if @ { rank * 0.9 } else { rank } {\n",
+        ("test", "quantiles"),
+    ),
     # What a page calls its metrics, on our own pages and in a registry of prometheus-client.
     *(
         Fault(

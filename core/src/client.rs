@@ -33,6 +33,7 @@ use crate::segment::{Caps, Carrier, Segment};
 use crate::snapshot::{self, SeriesPlace, Totals};
 use crate::sync::{AlwaysRef, AtomicRef, AtomicU128, AtomicU32, AtomicU64, Ordering};
 use crate::totals;
+use crate::window;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
 pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
@@ -788,8 +789,16 @@ pub fn family(spec: &FamilySpec) -> Result<&'static Family, Error> {
     Ok(family)
 }
 
-/// A histogram's spec, with the exponential buckets that configuration asks for by its name.
+/// A histogram's spec, with the exponential buckets that configuration asks for by its name; a summary's, with the
+/// quantiles.
 fn configured(spec: &FamilySpec) -> Cow<'_, FamilySpec> {
+    let summary = spec.metric_type == MetricType::Summary && spec.buckets.is_empty();
+    if let Some(rule) = config().quantiles_for(&spec.name).filter(|_| summary) {
+        let (least, most) = rule.range;
+        let native = Some(Native::new(rule.schema).within(least, most));
+        let buckets = rule.quantiles.clone();
+        return Cow::Owned(FamilySpec { native, buckets, ..spec.clone() });
+    }
     let histogram = spec.metric_type == MetricType::Histogram && spec.native.is_none();
     match config().native_for(&spec.name).filter(|_| histogram) {
         Some((schema, alone)) => {
@@ -818,9 +827,14 @@ impl Family {
         let (id, registered) = registry::find_or_add_family(segment, spec)?;
         let order = order_of(&registered, spec);
         let cells =
-            registered.native.map(|native| Arc::new(CellMap::new(&registered.buckets, native)));
+            registered.native.map(|native| CellMap::new(registered.classic_bounds(), native));
+        let cells = cells.map(Arc::new);
+        if registered.event_cells().is_some() {
+            window::begin(segment, config().summary_window);
+        }
+        let (native, buckets) = (registered.native, registered.buckets.clone());
         Ok(Family {
-            spec: FamilySpec { native: registered.native, ..spec.clone() },
+            spec: FamilySpec { native, buckets, ..spec.clone() },
             link: Mutex::new(Link { id, registered, order, cells }),
             series: Mutex::default(),
             overflow: OnceLock::new(),
@@ -923,7 +937,7 @@ impl Family {
     fn place_of(&self, segment: &Segment, id: u32) -> Option<(SeriesPlace, Option<Arc<CellMap>>)> {
         let link = lock(&self.link);
         let n_cells = match &link.cells {
-            Some(cells) => cells.n_cells() as u64,
+            Some(cells) => cells.n_cells() as u64, // of a summary, those without its window
             None => link.registered.cells_per_series(),
         };
         let place = SeriesPlace::of(segment, id, &link.registered, n_cells as u32)?;

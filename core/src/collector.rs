@@ -44,7 +44,7 @@
 //!
 //! * **Counters** whose name does not end with `_total`: the crate would append it. They go out as gauges, by
 //!   their own names, and `rate()` takes them as before.
-//! * **Summaries**: the gauges `x_sum` and `x_count`.
+//! * **Summaries**: the gauges `x_sum` and `x_count`, and `x` for quantiles.
 //! * **Names and labels** beyond `[a-zA-Z_:][a-zA-Z0-9_:]*`: the crate does not quote them, so they are escaped,
 //!   scheme `underscores`.
 //! * **Help texts** with quotes, backslashes or line feeds: the crate writes them as they are, which would break

@@ -59,6 +59,10 @@ pub struct Config {
     pub scrape_metrics: bool,
     /// Which histograms have exponential buckets, the first rule that fits a name.
     pub native_histograms: Vec<NativeRule>,
+    /// Which summaries show quantiles, the first rule that fits a name.
+    pub summary_quantiles: Vec<QuantileRule>,
+    /// How many seconds back quantiles look.
+    pub summary_window: u64,
     /// Labels of `target_info`, by which Prometheus knows more of the app; not shown without any.
     pub target_info: Vec<(String, String)>,
 }
@@ -86,22 +90,59 @@ impl NativeRule {
         let schema = schema.parse().ok().filter(|schema| (-4..=8).contains(schema))?;
         Some(NativeRule { name: name.to_string(), schema, alone })
     }
+}
 
-    fn fits(&self, name: &str) -> bool {
-        let mut pieces = self.name.split('*');
-        let Some(mut rest) = pieces.next().and_then(|start| name.strip_prefix(start)) else {
-            return false;
-        };
-        let mut last = None;
-        for piece in pieces {
-            // Every piece but the last goes where it first fits.
-            if let Some(before) = last.replace(piece) {
-                let Some(at) = rest.find(before) else { return false };
-                rest = &rest[at + before.len()..];
-            }
-        }
-        last.map_or(rest.is_empty(), |end| rest.ends_with(end))
+/// Summaries of these names show quantiles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantileRule {
+    /// A name; `*` stands for any characters.
+    pub name: String,
+    /// From 0 to 1, ascending.
+    pub quantiles: Vec<f64>,
+    /// Schema of the exponential buckets that they are computed from, -4 to 8: at 3 they are right to 4.4 %, at 4 to
+    /// 2.2 %, at 5 to 1.1 %.
+    pub schema: i8,
+    /// Least and most of what is resolved so well. A series takes 112 bytes for each bucket in between.
+    pub range: (f64, f64),
+}
+
+impl QuantileRule {
+    /// `name=0.5/0.99`, then `:schema` and `:least..most` if wanted.
+    fn parse(text: &str) -> Option<QuantileRule> {
+        let (name, wanted) = text.trim().split_once('=')?;
+        let mut parts = wanted.split(':');
+        let quantiles =
+            parts.next()?.split('/').map(|q| q.parse().ok()).collect::<Option<Vec<f64>>>()?;
+        let schema = parts.next().map_or(Some(3), |schema| schema.parse().ok())?;
+        let range = parts.next().map_or(Some((1e-6, 3600.0)), |range| {
+            let (least, most) = range.split_once("..")?;
+            Some((least.parse().ok()?, most.parse().ok()?))
+        })?;
+        let good = quantiles.iter().all(|quantile| (0.0..=1.0).contains(quantile))
+            && quantiles.windows(2).all(|pair| pair[0] < pair[1])
+            && (1..=16).contains(&quantiles.len())
+            && (-4..=8).contains(&schema)
+            && (0.0 < range.0 && range.0 < range.1 && range.1 < f64::INFINITY)
+            && parts.next().is_none();
+        good.then(|| QuantileRule { name: name.to_string(), quantiles, schema, range })
     }
+}
+
+/// Does a name fit one in which `*` stands for any characters?
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = pieces.next().and_then(|start| name.strip_prefix(start)) else {
+        return false;
+    };
+    let mut last = None;
+    for piece in pieces {
+        // Every piece but the last goes where it first fits.
+        if let Some(before) = last.replace(piece) {
+            let Some(at) = rest.find(before) else { return false };
+            rest = &rest[at + before.len()..];
+        }
+    }
+    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
 }
 
 impl Default for Config {
@@ -119,6 +160,8 @@ impl Default for Config {
             process_metrics: true,
             scrape_metrics: true,
             native_histograms: Vec::new(),
+            summary_quantiles: Vec::new(),
+            summary_window: 600,
             target_info: Vec::new(),
         }
     }
@@ -214,6 +257,18 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Histograms that are native, too: `http_*=3, queue_seconds=5:only` names them (`*` is anything), the schema of their exponential buckets, and whether protobuf leaves the classic ones out.",
     },
     Setting {
+        name: "summary_quantiles",
+        env: "PROMRING_SUMMARY_QUANTILES",
+        default: "none",
+        doc: "Summaries that show quantiles over a sliding window: `*_seconds=0.5/0.9/0.99, size_bytes=0.5/0.99:4:1..1e9` names them, the quantiles, the schema of the exponential buckets they are computed from (3: right to 4.4 %; 4: 2.2 %; 5: 1.1 %) and the range that it holds for (a microsecond to an hour).",
+    },
+    Setting {
+        name: "summary_window",
+        env: "PROMRING_SUMMARY_WINDOW",
+        default: "600",
+        doc: "How many seconds back quantiles look: this long at the most, three quarters of it at the least.",
+    },
+    Setting {
         name: "target_info",
         env: "PROMRING_TARGET_INFO",
         default: "none",
@@ -267,6 +322,10 @@ impl Config {
             let seconds = number(value, 0, 31_536_000).map(u64::from);
             seconds.ok_or_else(|| refuse(env, "a number of seconds"))
         };
+        let cap = |env| {
+            let cap = number(value, 1, 10_000_000);
+            cap.ok_or_else(|| refuse(env, "a number from 1 to 10000000"))
+        };
         let on_or_off = |env| match value {
             "on" | "true" | "1" => Ok(true),
             "off" | "false" | "0" => Ok(false),
@@ -282,14 +341,9 @@ impl Config {
                     .map_err(|_| refuse("PROMRING_LISTEN", "host:port, :port, port or off"))?;
                 self.listen = Listen::Tcp(value.to_string());
             }
-            "max_series" => {
-                self.max_series = number(value, 1, 10_000_000)
-                    .ok_or_else(|| refuse("PROMRING_MAX_SERIES", "a number from 1 to 10000000"))?;
-            }
+            "max_series" => self.max_series = cap("PROMRING_MAX_SERIES")?,
             "max_series_per_family" => {
-                self.max_series_per_family = number(value, 1, 10_000_000).ok_or_else(|| {
-                    refuse("PROMRING_MAX_SERIES_PER_FAMILY", "a number from 1 to 10000000")
-                })?;
+                self.max_series_per_family = cap("PROMRING_MAX_SERIES_PER_FAMILY")?;
             }
             "adopt_seconds" => self.adopt_seconds = seconds("PROMRING_ADOPT_SECONDS")?,
             "series_ttl" => self.series_ttl = seconds("PROMRING_SERIES_TTL")?,
@@ -303,29 +357,31 @@ impl Config {
             "process_metrics" => self.process_metrics = on_or_off("PROMRING_PROCESS_METRICS")?,
             "scrape_metrics" => self.scrape_metrics = on_or_off("PROMRING_SCRAPE_METRICS")?,
             "native_histograms" => {
-                let rules = value.split(',').filter(|rule| !rule.trim().is_empty());
-                self.native_histograms =
-                    rules.map(NativeRule::parse).collect::<Option<_>>().ok_or_else(|| {
-                        refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
-                    })?;
+                self.native_histograms = listed(value, NativeRule::parse).ok_or_else(|| {
+                    refuse("PROMRING_NATIVE_HISTOGRAMS", "name=schema or name=schema:only, separated by commas, schemas from -4 to 8")
+                })?;
+            }
+            "summary_quantiles" => {
+                self.summary_quantiles = listed(value, QuantileRule::parse).ok_or_else(|| {
+                    refuse("PROMRING_SUMMARY_QUANTILES", "name=0.5/0.99, name=0.5/0.99:schema or name=0.5/0.99:schema:least..most, separated by commas, quantiles from 0 to 1 in ascending order")
+                })?;
+            }
+            "summary_window" => {
+                self.summary_window = number(value, 1, 86_400).map(u64::from).ok_or_else(|| {
+                    refuse("PROMRING_SUMMARY_WINDOW", "a number of seconds from 1 to 86400")
+                })?;
             }
             "target_info" => {
-                let labels = value.split(',').filter(|label| !label.trim().is_empty());
-                self.target_info = labels.map(label).collect::<Option<_>>().ok_or_else(|| {
+                self.target_info.clear();
+                self.target_info = listed(value, label).filter(|l| each_once(l)).ok_or_else(|| {
                     refuse("PROMRING_TARGET_INFO", "label=value, separated by commas, each label once")
                 })?;
-                let labels = &self.target_info;
-                let twice = |i: usize| labels[..i].iter().any(|(name, _)| *name == labels[i].0);
-                if (0..labels.len()).any(twice) {
-                    self.target_info.clear();
-                    return Err(refuse("PROMRING_TARGET_INFO", "each label once"));
-                }
             }
             _ => {
                 return Err(Error::Setting {
                     name: "setting",
                     value: name.to_string(),
-                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, series_ttl, gauge_label, process_metrics, scrape_metrics, native_histograms, target_info",
+                    expected: "one of segment, app_root, listen, max_series, max_series_per_family, adopt_seconds, series_ttl, gauge_label, process_metrics, scrape_metrics, native_histograms, summary_quantiles, summary_window, target_info",
                 })
             }
         }
@@ -343,8 +399,23 @@ impl Config {
     /// assert!(config.set("native_histograms", "db=9").is_err());
     /// ```
     pub fn native_for(&self, name: &str) -> Option<(i8, bool)> {
-        let rule = self.native_histograms.iter().find(|rule| rule.fits(name))?;
+        let rule = self.native_histograms.iter().find(|rule| fits(&rule.name, name))?;
         Some((rule.schema, rule.alone))
+    }
+
+    /// What quantiles a summary of that name shows.
+    ///
+    /// ```
+    /// let mut config = promring::config::Config::default();
+    /// config.set("summary_quantiles", "*_seconds=0.5/0.99, bytes=0.9:4:1..1e9").unwrap();
+    /// assert_eq!(config.quantiles_for("db_seconds").unwrap().quantiles, [0.5, 0.99]);
+    /// let bytes = config.quantiles_for("bytes").unwrap();
+    /// assert_eq!((bytes.schema, bytes.range), (4, (1.0, 1e9)));
+    /// assert_eq!(config.quantiles_for("seconds"), None);
+    /// assert!(config.set("summary_quantiles", "db=0.9/0.5").is_err());
+    /// ```
+    pub fn quantiles_for(&self, name: &str) -> Option<&QuantileRule> {
+        self.summary_quantiles.iter().find(|rule| fits(&rule.name, name))
     }
 
     /// The segment's path without the suffix of the layout version. `uid` is the effective user's.
@@ -376,6 +447,16 @@ impl Config {
         }
         PathBuf::from(format!("/dev/shm/promring-{uid}/{name}-{:08x}", hash as u32))
     }
+}
+
+/// What is separated by commas, each piece read by `parse`; None if one cannot be.
+fn listed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    text.split(',').filter(|piece| !piece.trim().is_empty()).map(parse).collect()
+}
+
+fn each_once(labels: &[(String, String)]) -> bool {
+    let twice = |i: usize| labels[..i].iter().any(|(name, _)| *name == labels[i].0);
+    !(0..labels.len()).any(twice)
 }
 
 fn number(text: &str, least: u32, most: u32) -> Option<u32> {

@@ -76,6 +76,7 @@ use crate::ring::{self, Event, Of};
 use crate::segment::Segment;
 use crate::sync::{fence, AtomicU64, Ordering};
 use crate::totals::{self, CellKind, Classifier, Stamped, Words};
+use crate::window;
 use crate::worker::{self, Worker};
 
 const KIND_SHIFT: u32 = 62;
@@ -134,6 +135,8 @@ pub(crate) struct Target {
 pub(crate) struct Plans {
     by_id: Vec<Plan>,
     classifiers: Vec<Classifier>,
+    /// By classifier: cells behind those that events change, which note what these held when sub-windows began.
+    notes: Vec<u32>,
     /// Classifier of each family looked up so far, by family id.
     families: Vec<Option<(MetricType, u32)>>,
 }
@@ -161,7 +164,7 @@ impl Plans {
     /// The cells of a series.
     fn cells(&mut self, segment: &Segment, id: u32) -> Option<Range<usize>> {
         let plan = self.look_up(segment, id)?;
-        Some(self.cells_of(plan))
+        Some(plan.cell as usize..(plan.cell + self.n_cells(plan) + self.n_notes(plan)) as usize)
     }
 
     /// Those of a series that takes events.
@@ -169,6 +172,10 @@ impl Plans {
         let known = self.by_id.get(id as usize).filter(|plan| plan.shape != UNKNOWN).copied();
         let plan = known.or_else(|| self.look_up(segment, id))?;
         (plan.shape != NO_EVENTS).then(|| self.cells_of(plan))
+    }
+
+    fn n_notes(&self, plan: Plan) -> u32 {
+        plan.shape.checked_sub(FIRST_HISTOGRAM).map_or(0, |shape| self.notes[shape as usize])
     }
 
     fn cells_of(&self, plan: Plan) -> Range<usize> {
@@ -188,7 +195,8 @@ impl Plans {
         let family = entry.family.load(Ordering::Relaxed); // written before the id was handed to a producer
         let shape = self.shape_of(segment, family)?;
         let plan = Plan { cell: entry.cell.load(Ordering::Relaxed), shape }; // as above
-        let end = u64::from(plan.cell) + u64::from(self.n_cells(plan));
+        let end =
+            u64::from(plan.cell) + u64::from(self.n_cells(plan)) + u64::from(self.n_notes(plan));
         if plan.cell == 0 || end * size_of::<Cell>() as u64 > segment.committed(Region::Cells) {
             return None;
         }
@@ -208,6 +216,7 @@ impl Plans {
         let spec = registry::family_spec(segment, family)?;
         let shape = match spec.metric_type {
             MetricType::Counter => COUNTER,
+            MetricType::Summary if spec.native.is_some() => self.classifier_of(&spec),
             MetricType::Summary => SUMMARY,
             MetricType::Gauge => NO_EVENTS,
             MetricType::Histogram => self.classifier_of(&spec),
@@ -222,9 +231,12 @@ impl Plans {
     /// Families with the same buckets share one table.
     fn classifier_of(&mut self, spec: &FamilySpec) -> u32 {
         let new = Classifier::new(&spec.bounds());
-        let known = self.classifiers.iter().position(|old| *old == new);
-        let at = known.unwrap_or_else(|| {
+        let notes = (spec.cells_per_series() as u32).saturating_sub(new.n_buckets() as u32);
+        let mut known = self.classifiers.iter().zip(&self.notes);
+        let at = known.position(|(old, n)| *old == new && *n == notes);
+        let at = at.unwrap_or_else(|| {
             self.classifiers.push(new);
+            self.notes.push(notes);
             self.classifiers.len() - 1
         });
         FIRST_HISTOGRAM + at as u32
@@ -352,6 +364,7 @@ impl Drainer {
     /// Drains every ring and reaps the dead; the lock is held. Returns the number of events.
     pub(crate) fn drain_all(&mut self) -> u64 {
         let started = os::monotonic_ns();
+        window::rotate(self.segment, started);
         let mut n = 0;
         for place in 0..self.segment.n_places() {
             n += self.drain_place(place);
@@ -817,6 +830,8 @@ pub(crate) struct Copied {
     pub cells: Vec<Words>,
     /// A dead worker's gauge that is in its total already although its cell still shows it.
     pub folded: Option<(usize, u32)>,
+    /// The sub-window that it was made in.
+    pub window_epoch: u64,
     /// Folds begun until then.
     folds: u64,
 }
@@ -825,7 +840,8 @@ impl Copied {
     /// A copy without rings; the lock is held, or nothing better could be had.
     pub(crate) fn of_cells(segment: &Segment) -> Copied {
         let folds = segment.header().folds.load(Ordering::Acquire); // partner: `fold_gauges`
-        Copied { cells: copy_cells(segment), folded: None, folds }
+        let window_epoch = segment.header().window_epoch.load(Ordering::Acquire); // partner: `window::rotate`
+        Copied { cells: copy_cells(segment), folded: None, window_epoch, folds }
     }
 
     /// Do the workers' gauge cells, read after this copy was made, still belong to it? Not if a dead

@@ -215,8 +215,12 @@ mod shared {
         pub family_chains: [AtomicU32; FAMILY_CHAINS],
         /// Heads of the hash chains of exemplars: slot number + 1, 0 = empty.
         pub exemplar_chains: [AtomicU32; EXEMPLAR_CHAINS],
+        /// How long the window of summaries' quantiles is; 0: none has any. Written once.
+        pub window_ns: AtomicU64,
+        /// Number of the sub-window whose start was noted last: monotonic time by its length. See `window`.
+        pub window_epoch: AtomicU64,
         /// Zero.
-        pub _pad1: [AtomicU64; 4],
+        pub _pad1: [AtomicU64; 2],
     }
 
     /// Self-metrics of the app; plain relaxed counts.
@@ -494,7 +498,7 @@ mod tests {
             fields!(Header: magic layout_version layout_hash file_bytes created_ns instance max_series
                 max_series_per_family state n_places n_gauges catalog_version aggregator_beat_ns
                 drained_ns folds expiring drain_lock drain_seq _pad redo regions counters family_chains
-                exemplar_chains _pad1),
+                exemplar_chains window_ns window_epoch _pad1),
             fields!(Redo: commit _pad entry),
             fields!(RedoEntry: cell a b),
             fields!(FamilyEntry: next state text n_series overflow overflowed spare),

@@ -90,6 +90,7 @@ mod segment;
 pub mod snapshot;
 mod sync;
 mod totals;
+mod window;
 mod worker;
 
 /// The version of promring: crate, gem and wheel carry the same.

@@ -19,6 +19,10 @@ const SCHEMAS: std::ops::RangeInclusive<i8> = -4..=8;
 const EXPONENTS: std::ops::RangeInclusive<i16> = -512..=512;
 /// Beyond the window's end, the ladder goes up by so many powers of two.
 const LADDER: i32 = 64;
+/// Parts of a summary's window: quantiles forget one of them at a time.
+pub(crate) const SUB_WINDOWS: u64 = 4;
+/// Notes of when they began that are kept: one more, so that a new one is never written over one that is read.
+pub(crate) const NOTES: u64 = SUB_WINDOWS + 1;
 /// Most cells of a series.
 pub(crate) const MAX_CELLS: usize = 16_384;
 
@@ -196,6 +200,11 @@ pub(crate) fn bounds(buckets: &[f64], native: Option<&Native>) -> Vec<f64> {
         all.sort_by(f64::total_cmp);
     }
     all
+}
+
+/// Cells, behind the `n` that events change, for their counts at the start of each sub-window: a cell holds two.
+pub(crate) fn window_cells(n: u64) -> u64 {
+    (NOTES * n).div_ceil(2)
 }
 
 /// Which side of zero.

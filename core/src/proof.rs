@@ -13,12 +13,14 @@ use crate::exemplar;
 use crate::expiry::Idle;
 use crate::exposition::Renderer;
 use crate::layout::{place_stride, Region, SeriesEntry};
+use crate::os;
 use crate::producer::Memory;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event, Of};
 use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
 use crate::snapshot::{Reader, Shown};
 use crate::sync::Ordering;
+use crate::window;
 use crate::worker::{self, Worker, SELF_HELP_AT};
 
 /// Slots of a ring, and how many of them make its producer drain it.
@@ -116,6 +118,19 @@ impl Arena {
         let entry = self.0.series(id).expect("a series");
         let state = entry.state.load(Ordering::SeqCst);
         (entry.cell.load(Ordering::SeqCst), registry::generation_of(state))
+    }
+
+    /// A sub-window of an hour has begun that nobody has noted.
+    pub fn begin_sub_window(self) {
+        const HOUR: u64 = 3_600_000_000_000;
+        let header = self.0.header();
+        header.window_ns.store(4 * HOUR, Ordering::Relaxed);
+        header.window_epoch.store((os::monotonic_ns() / HOUR).wrapping_sub(1), Ordering::Relaxed);
+    }
+
+    /// What the notes of this sub-window say that a summary had counted when it began; None: they are not complete.
+    pub fn noted(self, id: u32) -> Option<f64> {
+        window::noted(self.0, id)
     }
 
     /// Would a process that starts now attach to these bytes?

@@ -21,6 +21,8 @@ pub const MAX_LABEL_VALUE_BYTES: usize = 1024;
 pub const MAX_LABELS: usize = 64;
 /// Most finite buckets of a histogram.
 pub const MAX_BUCKETS: usize = 1024;
+/// Most quantiles of a summary.
+const MAX_QUANTILES: usize = 16;
 /// Longest help text, bytes; the rest is cut off.
 const MAX_HELP_BYTES: usize = 16 * 1024;
 /// Bytes of a family's exponential buckets: schema, sides, limits, how many are shown.
@@ -151,9 +153,11 @@ pub struct FamilySpec {
     pub gauge_mode: GaugeMode,
     /// Label names; values are given in this order.
     pub label_names: Vec<String>,
-    /// Finite upper bounds of a histogram, ascending; `+Inf` is implied.
+    /// Finite upper bounds of a histogram, ascending; `+Inf` is implied. Of a summary: the quantiles that it shows,
+    /// 0 to 1, ascending.
     pub buckets: Vec<f64>,
-    /// A histogram's exponential buckets, beside the others or, when there are none, alone.
+    /// A histogram's exponential buckets, beside the others or, when there are none, alone. Of a summary: those that
+    /// its quantiles are computed from.
     pub native: Option<Native>,
 }
 
@@ -164,13 +168,28 @@ impl FamilySpec {
             MetricType::Histogram => {
                 self.buckets.len() as u64 + self.native.as_ref().map_or(0, Native::n_bounds) + 1
             }
-            _ => 1,
+            _ => self.event_cells().map_or(1, |n| n + native::window_cells(n)),
+        }
+    }
+
+    /// Of a summary with quantiles: the cells of a series that events change. They stand first.
+    pub(crate) fn event_cells(&self) -> Option<u64> {
+        let native = self.native.filter(|_| self.metric_type == MetricType::Summary);
+        native.map(|native| native.n_bounds() + 1)
+    }
+
+    /// A histogram's own bounds.
+    pub(crate) fn classic_bounds(&self) -> &[f64] {
+        if self.metric_type == MetricType::Histogram {
+            &self.buckets
+        } else {
+            &[]
         }
     }
 
     /// The bounds between a series' cells.
     pub(crate) fn bounds(&self) -> Vec<f64> {
-        native::bounds(&self.buckets, self.native.as_ref())
+        native::bounds(self.classic_bounds(), self.native.as_ref())
     }
 
     /// Names the first thing that Prometheus or the segment could not carry.
@@ -210,6 +229,13 @@ impl FamilySpec {
 
     fn validate_buckets(&self) -> Result<(), Error> {
         let refuse = |reason| Err(Error::Buckets { metric: self.name.clone(), reason });
+        let complaint = self.native.as_ref().and_then(Native::complaint);
+        if self.metric_type == MetricType::Summary && !self.buckets.is_empty() {
+            return match complaint.or_else(|| self.quantiles_complaint()) {
+                Some(complaint) => refuse(complaint),
+                None => Ok(()),
+            };
+        }
         if self.metric_type != MetricType::Histogram {
             return if self.buckets.is_empty() && self.native.is_none() {
                 Ok(())
@@ -217,7 +243,7 @@ impl FamilySpec {
                 refuse("do not fit: it is no histogram")
             };
         }
-        if let Some(complaint) = self.native.as_ref().and_then(Native::complaint) {
+        if let Some(complaint) = complaint {
             return refuse(complaint);
         }
         if self.buckets.is_empty() && self.native.is_none() {
@@ -233,6 +259,20 @@ impl FamilySpec {
             return refuse("must be in ascending order, each once");
         }
         Ok(())
+    }
+
+    fn quantiles_complaint(&self) -> Option<&'static str> {
+        if self.native.is_none() {
+            Some("of quantiles need exponential ones to be computed from")
+        } else if self.buckets.len() > MAX_QUANTILES {
+            Some("of quantiles are too many: 16 at most")
+        } else if self.buckets.iter().any(|quantile| !(0.0..=1.0).contains(quantile)) {
+            Some("of quantiles must be from 0 to 1")
+        } else if self.buckets.windows(2).any(|pair| pair[0] >= pair[1]) {
+            Some("of quantiles must be in ascending order, each once")
+        } else {
+            None
+        }
     }
 
     /// Says what it is, for messages.
@@ -252,7 +292,7 @@ impl FamilySpec {
     }
 
     /// Same thing under the same name? The help and the order of the labels may differ, and so may
-    /// exponential buckets: they are a matter of configuration, and whoever comes first decides.
+    /// exponential buckets and quantiles: they are a matter of configuration, and whoever comes first decides.
     fn agrees_with(&self, other: &FamilySpec) -> bool {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();
@@ -261,7 +301,7 @@ impl FamilySpec {
         };
         self.metric_type == other.metric_type
             && self.gauge_mode == other.gauge_mode
-            && self.buckets == other.buckets
+            && self.classic_bounds() == other.classic_bounds()
             && sorted(&self.label_names) == sorted(&other.label_names)
     }
 

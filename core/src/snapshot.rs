@@ -11,6 +11,7 @@ use crate::registry::{self, FamilySpec, GaugeMode};
 use crate::segment::Segment;
 use crate::sync::{AtomicU64, Ordering};
 use crate::totals::{Stamped, Words};
+use crate::window::Quantiles;
 use crate::worker;
 
 pub use crate::exemplar::{Exemplar, MAX_CODE_POINTS};
@@ -47,9 +48,9 @@ pub struct CatalogFamily {
     pub info: bool,
     /// Label names in the order of the series' values.
     pub label_names: Vec<String>,
-    /// Finite upper bounds, ascending; empty unless a histogram. `+Inf` is implied.
+    /// A histogram's finite upper bounds, ascending; `+Inf` is implied. A summary's quantiles.
     pub buckets: Vec<f64>,
-    /// A histogram's exponential buckets.
+    /// A histogram's exponential buckets; those that a summary's quantiles are computed from.
     pub native: Option<Native>,
     /// Its series in order of registration.
     pub series: Vec<CatalogSeries>,
@@ -69,7 +70,7 @@ pub struct CatalogSeries {
 /// Values for one exposition.
 ///
 /// `numbers` follows the catalog: for each family, for each series, in order:
-/// counter `[value, 0]`; summary `[count, sum]`; histogram one `[count, sum]` per bucket,
+/// counter `[value, 0]`; summary `[count, sum]` and, for each quantile, `[its value, 0]`; histogram one `[count, sum]` per bucket,
 /// **not** cumulative, `+Inf` last; gauge `[value, 1]`, or `[0, 0]` when the series has no merged
 /// value (nothing set yet, or a per-worker mode whose samples stand in `per_worker`).
 #[derive(Debug)]
@@ -379,6 +380,8 @@ pub(crate) struct Reader {
     by_gauge: Vec<Option<(u32, u32, usize)>>,
     /// By family of the catalog: what its series' cells mean if there are exponential buckets.
     cells: Vec<Option<CellMap>>,
+    /// By family of the catalog: a summary's quantiles.
+    quantiles: Vec<Option<Quantiles>>,
     /// First cell, family and series index, and index in `places`, by cell; made when there are exemplars.
     by_cell: Vec<(u32, u32, u32, usize)>,
     /// Families whose overflow series is in the catalog.
@@ -391,7 +394,7 @@ impl Reader {
     pub(crate) fn new(segment: &'static Segment, shown: Shown) -> Reader {
         let catalog = Arc::new(Catalog::default());
         let (places, by_gauge, by_cell) = (Vec::new(), Vec::new(), Vec::new());
-        let (cells, overflowed) = (Vec::new(), Vec::new());
+        let (cells, quantiles, overflowed) = (Vec::new(), Vec::new(), Vec::new());
         let (seen, by_worker) = (None, 0);
         Reader {
             segment,
@@ -401,6 +404,7 @@ impl Reader {
             places,
             by_gauge,
             cells,
+            quantiles,
             by_cell,
             overflowed,
             by_worker,
@@ -433,7 +437,9 @@ impl Reader {
                 cells.clear();
                 read_events(segment, &totals, place, any_direct, &mut cells);
                 map.classic(&cells, &mut numbers);
-                if with_natives {
+                if let Some(Some(quantiles)) = self.quantiles.get(family as usize) {
+                    quantiles.read(&cells, copied.window_epoch, &mut numbers);
+                } else if with_natives {
                     natives.push(SeriesNative { family, series, histogram: map.native(&cells) });
                 }
             } else {
@@ -558,8 +564,17 @@ impl Reader {
                 at += 1;
             }
         }
-        let map = |f: &CatalogFamily| f.native.map(|native| CellMap::new(&f.buckets, native));
+        let summary = |f: &&CatalogFamily| f.metric_type == MetricType::Summary;
+        let map = |f: &CatalogFamily| {
+            let classic: &[f64] = if summary(&f) { &[] } else { &f.buckets };
+            f.native.map(|native| CellMap::new(classic, native))
+        };
+        let quantiles = |f: &CatalogFamily| {
+            let native = f.native.as_ref().filter(|_| summary(&f))?;
+            Some(Quantiles::new(&f.buckets, native))
+        };
         self.cells = families.iter().map(map).collect();
+        self.quantiles = families.iter().map(quantiles).collect();
         self.overflowed = overflowed(segment);
         families.extend(SelfMetrics::of(&self.shown).families(segment, &self.overflowed));
         self.by_worker = families.len() as u32 - 1;

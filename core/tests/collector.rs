@@ -127,7 +127,11 @@ fn has_negative_sums(snapshot: &Snapshot) -> bool {
         let mine: Vec<_> = numbers.by_ref().take(n).collect();
         let summed = matches!(family.metric_type, MetricType::Histogram | MetricType::Summary);
         let of_series = mine.chunks(family.buckets.len() + 1);
-        let negative = |series: &[&[f64; 2]]| series.iter().map(|[_, sum]| sum).sum::<f64>() < 0.0;
+        let summary = family.metric_type == MetricType::Summary;
+        let negative = |series: &[&[f64; 2]]| {
+            let n = if summary { 1 } else { series.len() };
+            series[..n].iter().map(|[_, sum]| sum).sum::<f64>() < 0.0
+        };
         let below = family.buckets.first().is_some_and(|first| *first < 0.0);
         below || summed && of_series.into_iter().any(negative)
     })
@@ -166,7 +170,9 @@ fn names_are_as_given(catalog: &Catalog) -> bool {
     let mut all = Vec::new();
     for family in &catalog.families {
         let name = Escaping::Underscores.metric_name(&family.name);
-        all.extend(["", "_sum", "_count", "_created"].map(|suffix| format!("{name}{suffix}")));
+        all.extend(
+            ["", "_sum", "_count", "_bucket", "_created"].map(|suffix| format!("{name}{suffix}")),
+        );
     }
     let n = all.len();
     all.sort();

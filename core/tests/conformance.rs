@@ -81,6 +81,12 @@ fn expected_of_series(
         MetricType::Gauge if numbers[0][1] == 0.0 => {}
         MetricType::Gauge => all.push(("", labels, numbers[0][0])),
         MetricType::Summary => {
+            let ([count, sum], quantiles) = (numbers[0], &numbers[1..]);
+            for (quantile, [value, _]) in family.buckets.iter().zip(quantiles) {
+                let mut labels = labels.clone();
+                labels.push(format!("quantile {quantile}"));
+                all.push(("", labels, *value));
+            }
             if !open_metrics || sum >= 0.0 {
                 all.push(("_sum", labels.clone(), sum));
             }
@@ -119,6 +125,9 @@ fn found(family: &Family, metric_type: MetricType) -> Vec<(String, Vec<String>, 
         let value_of = |(name, value): &(String, String)| match name.as_str() {
             "le" if metric_type == MetricType::Histogram => {
                 format!("le {}", value.replace("+Inf", "inf").parse::<f64>().unwrap())
+            }
+            "quantile" if metric_type == MetricType::Summary => {
+                format!("quantile {}", value.parse::<f64>().unwrap())
             }
             _ => value.clone(),
         };
@@ -347,6 +356,9 @@ fn found_in_message(family: &messages::MetricFamily) -> Vec<(String, Vec<String>
         } else if let Some(gauge) = &metric.gauge {
             add("", None, gauge.value());
         } else if let Some(summary) = &metric.summary {
+            for at in &summary.quantile {
+                add("", Some(format!("quantile {}", at.quantile())), at.value());
+            }
             add("_sum", None, summary.sample_sum());
             add("_count", None, summary.sample_count() as f64);
         } else if let Some(histogram) = &metric.histogram {

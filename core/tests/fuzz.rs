@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use forks::fork;
 use metrics::spec;
-use promring::client::{FamilySpec, GaugeMode, MetricType};
+use promring::client::{FamilySpec, GaugeMode, MetricType, Native};
 use promring::exposition::Renderer;
 use promring::http::{serve, Answer, Asked, Limits, Listener};
 use promring::proof::{Arena, Eyes, Peer};
@@ -84,6 +84,11 @@ fn all_kinds() -> Vec<FamilySpec> {
         spec("hits_total", MetricType::Counter, "path"),
         FamilySpec { buckets, ..spec("sizes", MetricType::Histogram, "path") },
         spec("times", MetricType::Summary, "path"),
+        FamilySpec {
+            buckets: vec![0.5, 0.9],
+            native: Some(Native::new(0)),
+            ..spec("spans", MetricType::Summary, "path")
+        },
         FamilySpec { gauge_mode: GaugeMode::Sum, ..spec("level", MetricType::Gauge, "path") },
         spec("each", MetricType::Gauge, "path"),
     ]
@@ -105,6 +110,7 @@ impl Images {
                 }
             }
         }
+        base.begin_sub_window();
         let mut workers = workers.into_iter();
         let mut dead = workers.next().unwrap();
         assert!(dead.page(&mut Eyes::new(base)).is_some()); // drains what there is

@@ -22,12 +22,13 @@ const MAY_USE: &[(&str, &str)] = &[
     ("totals", "layout registry sync"),
     ("producer", "layout os ring sync"),
     ("worker", "layout os producer ring segment sync"),
-    ("drain", "layout os registry ring segment sync totals worker"),
+    ("window", "layout native os registry segment sync totals"),
+    ("drain", "layout os registry ring segment sync totals window worker"),
     ("expiry", "drain registry segment"),
-    ("snapshot", "config drain exemplar layout native registry segment sync totals worker"),
+    ("snapshot", "config drain exemplar layout native registry segment sync totals window worker"),
     (
         "client",
-        "config drain error exemplar expiry layout native os producer registry ring segment snapshot sync totals worker",
+        "config drain error exemplar expiry layout native os producer registry ring segment snapshot sync totals window worker",
     ),
     ("process", "client os sync"),
     ("exposition", "snapshot"),
@@ -38,7 +39,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("model", "drain layout os producer registry ring segment sync worker"),
     (
         "proof",
-        "client config drain exemplar expiry exposition layout producer registry ring segment snapshot sync worker",
+        "client config drain exemplar expiry exposition layout os producer registry ring segment snapshot sync window worker",
     ),
 ];
 

@@ -10,6 +10,8 @@ use crate::snapshot::{CatalogFamily, MetricType, Snapshot, WorkerSample};
 pub(super) enum Line<'a> {
     /// A counter's or gauge's value.
     Value,
+    /// A summary's quantile of that index.
+    Quantile(usize),
     /// Observations up to the bound of that index; `+Inf` is the one past the last.
     Bucket(usize),
     /// `_sum`.
@@ -26,7 +28,7 @@ impl Line<'_> {
         match self {
             Line::Value => Some(0),
             Line::Bucket(index) => Some(*index),
-            Line::Sum | Line::Count | Line::Worker(_) => None,
+            Line::Quantile(_) | Line::Sum | Line::Count | Line::Worker(_) => None,
         }
     }
 }
@@ -70,7 +72,7 @@ pub(super) fn walk<'a>(
 /// Pairs of numbers that one series has in a snapshot.
 pub(super) fn numbers_per_series(family: &CatalogFamily) -> usize {
     match family.metric_type {
-        MetricType::Histogram => family.buckets.len() + 1,
+        MetricType::Histogram | MetricType::Summary => family.buckets.len() + 1,
         _ => 1,
     }
 }
@@ -102,10 +104,14 @@ fn walk_family<'a>(
             }
         }
         MetricType::Summary => {
-            for (s, [count, sum]) in numbers.iter().enumerate() {
-                let shown = !strict || *sum >= 0.0;
-                visit(place(s, Line::Sum), shown.then_some(*sum));
-                visit(place(s, Line::Count), Some(whole(*count)));
+            for (s, numbers) in numbers.chunks_exact(numbers_per_series(family)).enumerate() {
+                let ([count, sum], quantiles) = (numbers[0], &numbers[1..]);
+                for (q, [value, _]) in quantiles.iter().enumerate() {
+                    visit(place(s, Line::Quantile(q)), Some(*value));
+                }
+                let shown = !strict || sum >= 0.0;
+                visit(place(s, Line::Sum), shown.then_some(sum));
+                visit(place(s, Line::Count), Some(whole(count)));
             }
         }
         MetricType::Histogram => {

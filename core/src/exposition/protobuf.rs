@@ -115,6 +115,9 @@ const LABEL_VALUE: u32 = 2;
 const VALUE: u32 = 1;
 const SAMPLE_COUNT: u32 = 1;
 const SAMPLE_SUM: u32 = 2;
+const SUMMARY_QUANTILE: u32 = 3;
+const QUANTILE: u32 = 1;
+const QUANTILE_VALUE: u32 = 2;
 const HISTOGRAM_BUCKET: u32 = 3;
 const HISTOGRAM_COUNT_FLOAT: u32 = 4;
 const BUCKET_COUNT: u32 = 1;
@@ -218,6 +221,9 @@ impl Family {
                 (MetricType::Summary, _) => {
                     write_uint(SAMPLE_COUNT, numbers[0][0].round() as u64, &mut value);
                     write_double(SAMPLE_SUM, numbers[0][1], &mut value);
+                    for (quantile, [at, _]) in family.buckets.iter().zip(&numbers[1..]) {
+                        write_quantile(*quantile, *at, &mut value);
+                    }
                 }
                 (MetricType::Histogram, _) => {
                     let of_series = exemplars.of_series(s);
@@ -330,6 +336,13 @@ fn write_buckets(
 }
 
 /// The exponential buckets: whole counts as differences, counts of sampled events as they are.
+fn write_quantile(quantile: f64, value: f64, out: &mut Vec<u8>) {
+    let mut message = Vec::with_capacity(18);
+    write_double(QUANTILE, quantile, &mut message);
+    write_double(QUANTILE_VALUE, value, &mut message);
+    write_bytes(SUMMARY_QUANTILE, &message, out);
+}
+
 fn write_native(histogram: &NativeHistogram, out: &mut Vec<u8>) {
     let NativeHistogram { schema, zero_threshold, zero_count, negative, positive, .. } = histogram;
     let counts = || negative.iter().chain(positive).map(|(_, count)| *count).chain([*zero_count]);

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | counter `x_total` | counter `x`, to which the crate appends `_total` |
 //! | counter without `_total`, which the crate would rename | gauge of that name |
-//! | summary `x`, which the crate does not have | gauges `x_sum` and `x_count` |
+//! | summary `x`, which the crate does not have | gauges `x_sum`, `x_count` and, for its quantiles, `x` |
 //! | info `x_info` | info `x` |
 //! | name or label that needs quotes, which the crate does not write | escaped by `underscores` |
 //! | help, which the crate writes as it is | escaped as a text page wants it |
@@ -70,14 +70,15 @@ impl One<'_> {
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         match (self.family.metric_type, self.names.type_word) {
             (MetricType::Counter, "counter") => self.counter(encoder),
-            (MetricType::Counter, _) => self.plain(encoder, "", |[value, _]| Some(value)),
+            (MetricType::Counter, _) => self.plain(encoder, "", |numbers| Some(numbers[0][0])),
             (MetricType::Gauge, "info") => self.info(encoder),
-            (MetricType::Gauge, _) => self.plain(encoder, "", |[value, present]| {
-                (present != 0.0).then_some(value) // a merged value; else each worker's follows
+            (MetricType::Gauge, _) => self.plain(encoder, "", |numbers| {
+                (numbers[0][1] != 0.0).then_some(numbers[0][0]) // a merged value; else each worker's follows
             }),
             (MetricType::Summary, _) => {
-                self.plain(encoder, "_sum", |[_, sum]| Some(sum))?;
-                self.plain(encoder, "_count", |[count, _]| Some(count))
+                self.quantiles(encoder)?;
+                self.plain(encoder, "_sum", |numbers| Some(numbers[0][1]))?;
+                self.plain(encoder, "_count", |numbers| Some(numbers[0][0]))
             }
             (MetricType::Histogram, _) => self.histogram(encoder),
         }
@@ -106,12 +107,12 @@ impl One<'_> {
         &self,
         encoder: &mut DescriptorEncoder,
         suffix: &str,
-        value_of: impl Fn([f64; 2]) -> Option<f64>,
+        value_of: impl Fn(&[[f64; 2]]) -> Option<f64>,
     ) -> fmt::Result {
         let name = format!("{}{suffix}", self.names.sample);
         self.described(encoder, &name, TheirType::Gauge, |metric| {
-            for (series, numbers) in self.family.series.iter().zip(self.numbers) {
-                if let Some(value) = value_of(*numbers) {
+            for (series, numbers) in self.series() {
+                if let Some(value) = value_of(numbers) {
                     with_labels(metric, &self.labels(series), |m| m.encode_gauge(&value))?;
                 }
             }
@@ -127,10 +128,35 @@ impl One<'_> {
         })
     }
 
+    /// A summary's, if it has some.
+    fn quantiles(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        if self.family.buckets.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<String> =
+            self.family.buckets.iter().map(|q| text::bound_text(*q)).collect();
+        self.described(encoder, &self.names.sample, TheirType::Gauge, |metric| {
+            for (series, numbers) in self.series() {
+                for (quantile, [value, _]) in wanted.iter().zip(&numbers[1..]) {
+                    let mut labels = self.labels(series);
+                    labels.push(("quantile", quantile));
+                    with_labels(metric, &labels, |m| m.encode_gauge(value))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Each series with its numbers.
+    fn series(&self) -> impl Iterator<Item = (&CatalogSeries, &[[f64; 2]])> {
+        let numbers = self.numbers.chunks_exact(page::numbers_per_series(self.family));
+        self.family.series.iter().zip(numbers)
+    }
+
     fn counter(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         self.described(encoder, &self.names.family, TheirType::Counter, |metric| {
-            let series = self.family.series.iter().zip(self.numbers);
-            for (s, (series, [value, _])) in series.enumerate() {
+            for (s, (series, numbers)) in self.series().enumerate() {
+                let value = &numbers[0][0];
                 let exemplar = self.exemplar(s).and_then(theirs);
                 // Theirs cannot be made, but one that a counter holds can be lent.
                 let held = exemplar.as_ref().map(CounterWithExemplar::get);
@@ -150,9 +176,7 @@ impl One<'_> {
 
     fn histogram(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         self.described(encoder, &self.names.family, TheirType::Histogram, |metric| {
-            let per_series = page::numbers_per_series(self.family);
-            let series = self.family.series.iter().zip(self.numbers.chunks_exact(per_series));
-            for (s, (series, numbers)) in series.enumerate() {
+            for (s, (series, numbers)) in self.series().enumerate() {
                 let bounds = self.family.buckets.iter().copied().chain([f64::INFINITY]);
                 let (counts, count) = whole(numbers.iter().map(|[count, _]| *count));
                 let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();

@@ -323,6 +323,10 @@ impl Builder<'_> {
             Line::Value => write("", None),
             Line::Sum => write("_sum", None),
             Line::Count => write("_count", None),
+            Line::Quantile(index) => {
+                let quantile = family.buckets.get(index).copied().unwrap_or(f64::NAN);
+                write("", Some(("quantile", &bound_text(quantile))));
+            }
             Line::Bucket(index) => {
                 let bound = family.buckets.get(index).copied().unwrap_or(f64::INFINITY);
                 write("_bucket", Some(("le", &bound_text(bound))));
@@ -413,7 +417,7 @@ fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
 
 /// A bucket's bound as prometheus_client and OpenMetrics want it: Go's `%g`, with `.0` where no point
 /// or exponent shows (`0.005`, `1.0`, `1e+06`).
-fn bound_text(bound: f64) -> String {
+pub(super) fn bound_text(bound: f64) -> String {
     if bound.is_infinite() {
         return if bound > 0.0 { "+Inf" } else { "-Inf" }.to_string();
     }

@@ -4,7 +4,7 @@ use promring::client::{self, GaugeMode, Series};
 use promring::proof::{self, Arena, Peer};
 
 use crate::tracer::Ledger;
-use crate::world::{hits, late, level, sizes, Call, World, BEFORE, OWN};
+use crate::world::{hits, late, level, sizes, spans, Call, World, BEFORE, OWN};
 
 /// The stepped part of an operation.
 pub type Stepped = Box<dyn FnOnce()>;
@@ -193,6 +193,21 @@ pub const ALL: &[Operation] = &[
         nested_every: 4,
         suspend_every: 149,
         kill_every: 199,
+    },
+    Operation {
+        name: "note a sub-window",
+        lay: |world| {
+            let id = world.stage.register(&spans(), &[]).expect("a series");
+            assert!([3.0, 3.0, 100.0].into_iter().all(|value| world.peer.push(id, value)));
+            assert!(world.peer.settle());
+            world.noted = Some((id, 3.0));
+            world.stage.begin_sub_window();
+            world.peer_pushes(Call::Hit, 2);
+        },
+        prepare: round,
+        nested_every: 40,
+        suspend_every: 89,
+        kill_every: 997,
     },
     Operation {
         name: "register a family",

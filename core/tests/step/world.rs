@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use promring::client::{FamilySpec, GaugeMode, MetricType};
+use promring::client::{FamilySpec, GaugeMode, MetricType, Native};
 use promring::proof::{Arena, Eyes, Peer};
 
 use crate::tracer::Ledger;
@@ -57,6 +57,8 @@ pub struct World {
     pub late_before: Option<f64>,
     /// Does it keep exemplars of `hits_total`?
     pub traces: bool,
+    /// A summary whose sub-window is noted, and what it had counted before.
+    pub noted: Option<(u32, f64)>,
     /// Gauge values that the dead and the living have set, as they must be shown.
     gauges: HashMap<String, f64>,
 }
@@ -80,6 +82,12 @@ pub fn hits() -> FamilySpec {
 }
 pub fn sizes() -> FamilySpec {
     spec("sizes", MetricType::Histogram, GaugeMode::All)
+}
+/// A summary with quantiles, of few cells.
+pub fn spans() -> FamilySpec {
+    let native = Some(Native::new(-4).within(1.0, 16.0));
+    let spec = spec("spans", MetricType::Summary, GaugeMode::All);
+    FamilySpec { buckets: vec![0.5], native, ..spec }
 }
 pub fn late() -> FamilySpec {
     spec("late_total", MetricType::Counter, GaugeMode::All)
@@ -108,6 +116,7 @@ impl World {
             peer_holds_lock: false,
             late_before: None,
             traces: false,
+            noted: None,
             gauges: HashMap::new(),
         };
         for family in [hits(), sizes()] {
@@ -219,6 +228,13 @@ impl World {
         self.compare(&first, 0, 0, &mut wrong);
         if self.traces {
             self.judge_exemplar(image, &mut wrong);
+        }
+        if let Some((id, counted)) = self.noted.filter(|(id, n)| image.noted(*id) != Some(*n)) {
+            wrong.push(format!("{:?} noted of {counted}", image.noted(id)));
+        }
+        let median = first.get("spans{quantile=\"0.5\"}").copied().unwrap_or(f64::NAN);
+        if self.noted.is_some() && !(1.0..65536.0).contains(&median) {
+            wrong.push(format!("the median is {median}"));
         }
         if !image.is_at_rest() {
             wrong.push("the lock or the redo record was left behind".into());

@@ -258,6 +258,10 @@ fn family(random: &mut Random, name: String) -> CatalogFamily {
             buckets.clear();
         }
     }
+    if metric_type == MetricType::Summary && random.once_in(2) {
+        native = Some(Native::new(3));
+        buckets = [0.0, 0.25, 0.5, 0.9, 0.999, 1.0][..1 + random.below(6)].to_vec();
+    }
     let info = metric_type == MetricType::Gauge && random.once_in(4);
     let n_labels = random.below(4);
     let label_names = distinct(random, LABELS, n_labels);
@@ -287,7 +291,14 @@ fn numbers(random: &mut Random, family: &CatalogFamily, out: &mut Vec<[f64; 2]>)
             MetricType::Gauge if random.once_in(4) => out.push([0.0, 0.0]),
             MetricType::Gauge if random.once_in(3) => out.push([*random.pick(ODD), 1.0]),
             MetricType::Gauge => out.push([amount(random), 1.0]),
-            MetricType::Summary | MetricType::Histogram => {
+            MetricType::Summary => {
+                let sum = count(random, true) * if negative { -1.0 } else { 1.0 };
+                out.push([count(random, sampled), sum]);
+                for _ in &family.buckets {
+                    out.push([if random.once_in(4) { f64::NAN } else { amount(random) }, 0.0]);
+                }
+            }
+            MetricType::Histogram => {
                 for _ in 0..=family.buckets.len() {
                     let sum = count(random, true) * if negative { -1.0 } else { 1.0 };
                     out.push([count(random, sampled), sum]);
@@ -353,6 +364,9 @@ fn natives(random: &mut Random, families: &[CatalogFamily]) -> Vec<SeriesNative>
     let mut all = Vec::new();
     for (f, family) in families.iter().enumerate() {
         let Some(native) = family.native else { continue };
+        if family.metric_type != MetricType::Histogram {
+            continue;
+        }
         for series in 0..family.series.len() as u32 {
             let sampled = random.once_in(3);
             let (negative, positive) = (side(random, sampled), side(random, sampled));
@@ -380,7 +394,8 @@ fn agree(numbers: &mut [[f64; 2]], families: &[CatalogFamily], natives: &[Series
         for _ in &family.series {
             let (own, others) = rest.split_at_mut(family.buckets.len() + 1);
             rest = others;
-            if let Some(native) = family.native.and_then(|_| natives.next()) {
+            let has = family.native.is_some() && family.metric_type == MetricType::Histogram;
+            if let Some(native) = has.then(|| natives.next()).flatten() {
                 own.fill([0.0, 0.0]);
                 own[0] = [native.histogram.count, native.histogram.sum];
             }

@@ -178,6 +178,22 @@ class TestStatsD < Minitest::Test
                  out.lines(chomp: true)
   end
 
+  def test_timers_may_be_summaries_with_quantiles
+    out = Harness.ruby!(<<~RUBY, env: { "PROMRING_SUMMARY_QUANTILES" => "checkout_*=0.5/0.99" })
+      require "promring/statsd"
+      Promring::StatsD.configure(mappings: [{ match: "checkout.*", observer_type: "summary" }])
+      1.upto(100) { |n| StatsD.measure("checkout.time", n) }
+      1.upto(100) { |n| StatsD.distribution("checkout.size", n, tags: { kind: "book" }) }
+      5.times { StatsD.measure("cart.time", 1) }
+      puts Promring.expose.lines.grep(/^(checkout|cart)_/)
+    RUBY
+    samples = out.lines.to_h { |line| line.split(" ").then { |name, value| [name, value.to_f] } }
+    assert_equal [100, 100, 5], samples.values_at("checkout_time_count", 'checkout_size_count{kind="book"}', "cart_time_count")
+    assert_in_delta 0.050, samples.fetch('checkout_time{quantile="0.5"}'), 0.050 * 0.045
+    assert_in_delta 99, samples.fetch('checkout_size{kind="book",quantile="0.99"}'), 99 * 0.045
+    assert(samples.keys.none? { |name| name.start_with?("cart") && name.include?("quantile") })
+  end
+
   def test_the_table_of_calls_is_bounded
     aliases = Promring::Native::Aliases.new
     metric = Promring.counter(:"#{@prefix}_bound", docstring: "d")

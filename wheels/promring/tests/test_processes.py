@@ -221,6 +221,34 @@ def test_a_gauge_that_only_this_process_has_set_looks_as_ever(registry):
     worker.kill()
 
 
+def test_summaries_with_quantiles_over_all_workers(segment):
+    code = """
+import os, promring
+promring.configure(summary_quantiles="took_*=0.5/0.99", summary_window="3600")
+promring.install()
+from prometheus_client import REGISTRY, Summary
+took = Summary("took_seconds", "How long it took.", ["path"])
+size = Summary("size", "How large it was.")
+for number in range(4):
+    pid = os.fork()
+    if pid == 0:
+        for value in range(number, 1000, 4):
+            took.labels("/").observe((value + 1) / 1000)
+        os._exit(0)
+    os.waitpid(pid, 0)
+size.observe(1)
+assert REGISTRY.get_sample_value("took_seconds_count", {"path": "/"}) == 1000
+print(promring._native.scrape()[1].decode())
+"""
+    out, _ = run(code, environment(segment.parent / "other"))
+    found = samples(out)
+    for quantile in ("0.5", "0.99"):
+        value = found["took_seconds", (("path", "/"), ("quantile", quantile))]
+        assert value == pytest.approx(float(quantile), rel=0.045)
+    assert found["took_seconds_count", (("path", "/"),)] == 1000
+    assert [name for name, labels in found if "size" in name and labels] == []
+
+
 def test_a_stable_number_in_place_of_the_pid(segment):
     code = """
 import os, promring
