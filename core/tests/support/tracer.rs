@@ -186,8 +186,9 @@ impl Ledger {
         self.0[at].load(SeqCst)
     }
 
-    pub fn add(&self, at: usize, n: u64) {
-        self.0[at].fetch_add(n, SeqCst);
+    /// Returns what stood there before.
+    pub fn add(&self, at: usize, n: u64) -> u64 {
+        self.0[at].fetch_add(n, SeqCst)
     }
 
     pub fn clear(&self) {
