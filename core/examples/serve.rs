@@ -42,6 +42,15 @@ fn main() -> Result<(), promring::error::Error> {
     for value in [100.0, 200.5] {
         sizes.series(&["/"])?.observe(value);
     }
+    // Quantiles of what was observed, and of nothing.
+    let spans = spec("spans_seconds", "seconds", MetricType::Summary, &["path"]);
+    let quantiles = vec![0.5, 0.99];
+    let spans = FamilySpec { buckets: quantiles, native: Some(Native::new(3)), ..spans };
+    let spans = client::family(&spans)?;
+    for n in 1..=100 {
+        spans.series(&["/"])?.observe(f64::from(n) / 100.0);
+    }
+    spans.series(&["/none"])?;
     // Exponential buckets beside classic ones, and alone; what led to an observation.
     let wait = spec("native_seconds", "seconds", MetricType::Histogram, &[]);
     let wait = FamilySpec { native: Some(Native::new(3)), ..wait };
