@@ -81,6 +81,7 @@ static DIRECT_ADDS: AtomicU64 = AtomicU64::new(0);
 static FORK_HANDLER: Once = Once::new();
 
 extern "C" fn forget_place_in_child() {
+    os::forget_namespace_if_new();
     aggregator::forget_scraper();
     forget_place();
     PLAYED.clear();
@@ -183,6 +184,10 @@ pub(crate) fn segment() -> &'static Segment {
 
 fn attach_now() -> &'static Segment {
     FORK_HANDLER.call_once(|| os::on_fork_child(forget_place_in_child));
+    // What a claim would have to ask for in each worker is had once, for all forks.
+    OWN.prepare();
+    Producer::prepare();
+    os::pid_namespace();
     let segment: &'static Segment = Box::leak(Box::new(open_segment(config())));
     SEGMENT.set(segment);
     segment
@@ -267,8 +272,10 @@ fn own() -> Option<&'static Own> {
     } else {
         PRODUCER.set(own.worker.producer);
     }
-    // Whoever comes looks after those who went, so dead places do not pile up without a scraper.
-    own.with_lock(true, Drainer::reap_dead);
+    // Whoever comes looks after those who went, so dead places do not pile up without an aggregator.
+    if worker::places_run_out(own.worker.segment) {
+        own.with_lock(true, Drainer::reap_dead);
+    }
     Some(own)
 }
 

@@ -345,8 +345,8 @@ mod shared {
         pub state: AtomicU64,
         /// Process id in its own namespace: a label and a second opinion, never proof of life.
         pub pid: AtomicU64,
-        /// Start time of that process in clock ticks since boot.
-        pub start_time: AtomicU64,
+        /// When it claimed the place, in nanoseconds since boot: who started later under its pid is another.
+        pub claimed_boot_ns: AtomicU64,
         /// Inode of its pid namespace.
         pub pid_namespace: AtomicU64,
         /// Unix time of the claim.
@@ -475,7 +475,7 @@ mod tests {
             fields!(Cell: a b),
             fields!(DirectCell: 0),
             fields!(GaugeCell: value stamp),
-            fields!(PlaceHeader: state pid start_time pid_namespace claimed_ns flags cpu_ns overflowed head _pad1),
+            fields!(PlaceHeader: state pid claimed_boot_ns pid_namespace claimed_ns flags cpu_ns overflowed head _pad1),
             fields!(Slot: value meta),
             fields!(ExemplarSlot: next cell version window _pad copies),
             fields!(TaggedWord: 0),

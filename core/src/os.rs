@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::sync::{AtomicI32, AtomicRef, Ordering};
+use crate::sync::{AtomicI32, AtomicRef, AtomicU64, Ordering};
 
 // ---------------------------------------------------------------------------------------------
 // One value per process, gone in a forked child
@@ -80,12 +80,16 @@ impl<T: Sync> PerProcess<T> {
 
     /// Sets it for this process.
     pub(crate) fn set(&self, value: &'static T) {
-        let page = self.page.get().unwrap_or_else(|| {
+        self.prepare().set(value);
+    }
+
+    /// Its page; made before a fork, it is there in each child.
+    pub(crate) fn prepare(&self) -> &'static AtomicRef<T> {
+        self.page.get().unwrap_or_else(|| {
             let page = wiped_on_fork();
             self.page.set(page); // two threads at once: the later page stays, the other is idle memory
             page
-        });
-        page.set(value);
+        })
     }
 
     /// Empties it: the atfork child handler, and a worker that lost its place.
@@ -366,10 +370,40 @@ fn stat_field(pid: u32, number: usize) -> Option<String> {
     fields.nth(number - 4).map(str::to_string)
 }
 
-/// Inode of this process's pid namespace; 0 when /proc does not tell.
+/// Inode of this process's pid namespace, if it is known; forked children inherit it.
+static NAMESPACE: AtomicU64 = AtomicU64::new(0);
+
+/// Inode of this process's pid namespace; 0 when /proc does not tell. Asked once: it takes longer than all the
+/// rest of a worker's claim.
 pub(crate) fn pid_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+    forget_namespace_if_new();
+    let known = NAMESPACE.load(Ordering::Relaxed); // a number, nothing else to order
+    if known != 0 {
+        return known;
+    }
+    let inode = std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino());
+    NAMESPACE.store(inode, Ordering::Relaxed); // as above
+    inode
+}
+
+/// A process stays in its namespace, and its children are in it, too – but for those forked after `unshare` or
+/// `setns`, which see no parent. For a fork handler: one system call, one store.
+pub(crate) fn forget_namespace_if_new() {
+    // SAFETY: cannot fail.
+    if unsafe { libc::getppid() } == 0 {
+        NAMESPACE.store(0, Ordering::Relaxed); // as above
+    }
+}
+
+/// Nanoseconds since boot; 0 when the clock does not tell.
+pub(crate) fn boot_ns() -> u64 {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+/// Nanoseconds since boot as [`start_time`] has them: in clock ticks.
+pub(crate) fn boot_ticks(ns: u64) -> u64 {
+    (u128::from(ns) * ticks_per_second() as u128 / 1_000_000_000) as u64
 }
 
 /// Nanoseconds since the Unix epoch.
@@ -557,4 +591,41 @@ pub(crate) fn write_stderr(line: &str) {
     let text = format!("promring: {line}\n");
     // SAFETY: the buffer is valid for its length. A closed stderr is nobody's problem.
     unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// The inode that /proc tells now.
+    fn told() -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/self/ns/pid").unwrap())
+    }
+
+    fn in_child(work: impl FnOnce() -> i32) -> i32 {
+        let Forked::Parent(pid) = fork().unwrap() else { exit_now(work()) };
+        let mut status = 0;
+        // SAFETY: `status` is valid for writing.
+        while unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, 0) } == -1 {}
+        assert!(libc::WIFEXITED(status), "status {status}");
+        libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn a_child_in_another_pid_namespace_does_not_take_its_parents_for_its_own() {
+        const REFUSED: i32 = 77;
+        assert_eq!(pid_namespace(), told());
+        let status = in_child(|| {
+            // SAFETY: touches no memory; this process has one thread.
+            if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } == -1 {
+                return REFUSED;
+            }
+            let outside = pid_namespace();
+            in_child(|| i32::from(pid_namespace() != told() || pid_namespace() == outside))
+        });
+        match status {
+            REFUSED => eprintln!("not shown: the system refuses a namespace"),
+            _ => assert_eq!(status, 0),
+        }
+    }
 }

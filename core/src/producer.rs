@@ -67,8 +67,10 @@ impl Producer {
         tail: u64,
         memory: Memory,
     ) -> &'static Producer {
-        if let (Memory::WipedOnFork, Some(page)) = (memory, PAGE.get()) {
-            if page.begin(header, slots, claimed, tail) {
+        if let Memory::WipedOnFork = memory {
+            Self::prepare();
+            let page = PAGE.get().filter(|page| page.begin(header, slots, claimed, tail));
+            if let Some(page) = page {
                 return page;
             }
         }
@@ -77,10 +79,14 @@ impl Producer {
             Memory::KeptInForks => os::on_heap(),
         };
         producer.begin(header, slots, claimed, tail);
-        if let (Memory::WipedOnFork, None) = (memory, PAGE.get()) {
-            PAGE.set(producer);
-        }
         producer
+    }
+
+    /// Makes room for one in each process that is forked from now on.
+    pub(crate) fn prepare() {
+        if PAGE.get().is_none() {
+            PAGE.set(os::wiped_on_fork());
+        }
     }
 
     /// False when it is somebody's: it is for one ring as long as it lives.

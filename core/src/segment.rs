@@ -402,6 +402,7 @@ impl Segment {
     }
 
     /// Says "I am attached" for this process; each forked child says it anew.
+    #[inline]
     pub(crate) fn share_attachment(&self) {
         if let Some(locks) = &self.locks {
             let _ = locks.try_share(LOCK_ATTACHED); // without it the segment may count as abandoned

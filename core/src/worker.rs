@@ -5,7 +5,7 @@
 //!      LIVE but dead --a drainer under the drain lock: drain the ring, fold the gauges--> FREE
 //! ```
 //! A claimer takes FREE places only, so a dead worker's pending events and gauges are never taken
-//! over half read; every claim is followed by a look for dead places, so they do not pile up.
+//! over half read; whoever takes the last of them looks for dead places, so they do not pile up.
 //! Who lives is the kernel's word (`os::LockFile`). A pid is a second opinion: a process that closed
 //! our lock file's descriptor keeps its place as long as others can see it run.
 
@@ -76,7 +76,7 @@ impl Worker {
         forget_gauges(segment, place);
         let set = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed); // published by `state`
         set(&header.pid, u64::from(os::pid()));
-        set(&header.start_time, os::start_time(os::pid()).unwrap_or(0));
+        set(&header.claimed_boot_ns, os::boot_ns());
         set(&header.pid_namespace, os::pid_namespace());
         set(&header.claimed_ns, os::unix_ns());
         set(&header.flags, 0);
@@ -114,7 +114,7 @@ impl Worker {
     /// From now on the place is shown under that number, which is no process's: its lock alone tells
     /// whether it lives.
     pub(crate) fn call_itself(&self, number: u64) {
-        self.header.start_time.store(0, Ordering::Relaxed); // before the number: nobody runs under it
+        self.header.claimed_boot_ns.store(0, Ordering::Relaxed); // before the number: nobody runs under it
         self.header.pid.store(number, Ordering::Relaxed); // a label
     }
 
@@ -189,6 +189,16 @@ pub(crate) enum Status {
     Claimed,
 }
 
+/// So many places an app may use before a claim looks after the dead: that costs more than the claim itself.
+const PLACES_TO_SPARE: usize = 8;
+
+/// Has every place an owner, dead or alive? Then whoever claimed the last one looks after the dead, so that the
+/// next one finds a place.
+pub(crate) fn places_run_out(segment: &Segment) -> bool {
+    let n = segment.n_places();
+    n >= PLACES_TO_SPARE && (0..n).all(|place| status(segment, place) == Status::Claimed)
+}
+
 /// Is somebody in that place?
 pub(crate) fn status(segment: &Segment, place: usize) -> Status {
     let state = segment.place(place).map_or(0, |header| header.state.load(Ordering::Acquire)); // partner: `claim_place`
@@ -217,32 +227,30 @@ pub(crate) fn is_dead(segment: &Segment, place: usize, own: Option<usize>) -> bo
 /// The second opinion: the owner runs under its pid although its lock is gone. A process that finds
 /// its own pid in a place that is not its own has replaced that owner by exec.
 fn seen_running(header: &PlaceHeader) -> bool {
+    let pid = header.pid.load(Ordering::Relaxed) as u32; // ordered by the acquire of `state`
+    pid != os::pid() && was_claimed_by(header, pid)
+}
+
+/// Was it the process that runs under that pid now? The owner had the pid when it claimed, so whoever has it
+/// and started no later is the owner: it need not say when it started, which takes long to find out.
+fn was_claimed_by(header: &PlaceHeader, pid: u32) -> bool {
     let get = |word: &AtomicU64| word.load(Ordering::Relaxed); // ordered by the acquire of `state`
-    let (pid, start_time, namespace) =
-        (get(&header.pid), get(&header.start_time), get(&header.pid_namespace));
-    let pid = pid as u32;
-    pid != os::pid()
+    let (claimed_ns, namespace) = (get(&header.claimed_boot_ns), get(&header.pid_namespace));
+    get(&header.pid) == u64::from(pid)
         && namespace != 0
         && namespace == os::pid_namespace()
-        && start_time != 0
-        && os::start_time(pid) == Some(start_time)
+        && claimed_ns != 0
+        && os::start_time(pid).is_some_and(|ticks| ticks <= os::boot_ticks(claimed_ns))
 }
 
 /// Processor time that the caller reported before it replaced itself by exec; 0 if it did not.
 pub(crate) fn cpu_ns_before_exec(segment: &Segment, own: usize) -> u64 {
-    let get = |word: &AtomicU64| word.load(Ordering::Relaxed); // what an exec left nobody changes
-    let (pid, namespace) = (os::pid(), os::pid_namespace());
-    let start_time = os::start_time(pid).unwrap_or(0);
-    let mine = |header: &&PlaceHeader| {
-        get(&header.pid) == u64::from(pid)
-            && get(&header.start_time) == start_time
-            && get(&header.pid_namespace) == namespace
-    };
+    let pid = os::pid();
     let others = (0..segment.n_places()).filter(|place| *place != own);
     others
         .filter_map(|place| segment.place(place))
-        .filter(mine)
-        .map(|h| get(&h.cpu_ns))
+        .filter(|header| was_claimed_by(header, pid))
+        .map(|header| header.cpu_ns.load(Ordering::Relaxed)) // what an exec left nobody changes
         .max()
         .unwrap_or(0)
 }
@@ -342,5 +350,33 @@ pub(crate) fn gauge_cells<'a>(
 fn forget_gauges(segment: &Segment, place: usize) {
     for (_, cell) in gauge_cells(segment, place) {
         cell.stamp.store(0, Ordering::Relaxed); // published by the claim's store of `state`
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::segment::Caps;
+
+    #[test]
+    fn who_runs_under_the_pid_since_before_the_claim_made_it() {
+        let caps = Caps { max_series: 1024, max_series_per_family: 1024 };
+        let segment = Segment::private(caps).unwrap();
+        let header = segment.place(segment.add_place().unwrap()).unwrap();
+        let (pid, namespace) = (os::pid(), os::pid_namespace());
+        let says = |namespace: u64, claimed_ns: u64| {
+            let set = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+            set(&header.pid, u64::from(pid));
+            set(&header.pid_namespace, namespace);
+            set(&header.claimed_boot_ns, claimed_ns);
+            was_claimed_by(header, pid)
+        };
+        assert!(says(namespace, os::boot_ns()));
+        let started_ns = os::start_time(pid).unwrap() * 10_000_000;
+        assert!(says(namespace, started_ns));
+        assert!(!says(namespace, started_ns - 1), "an earlier process had that pid");
+        assert!(!says(namespace, 0), "no process's number");
+        assert!(!says(namespace + 1, os::boot_ns()), "another namespace's pid");
+        assert!(!was_claimed_by(header, pid + 1));
     }
 }

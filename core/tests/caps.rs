@@ -7,7 +7,7 @@ mod metrics;
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use forks::{eventually, fork, Child, Ledger, Scratch};
+use forks::{crowd, eventually, fork, Child, Ledger, Scratch};
 use metrics::{counter, page, sample, sum};
 use promring::client;
 use promring::config::{Config, Listen};
@@ -54,13 +54,15 @@ fn the_sum_over_a_family_is_exact_beyond_its_cap() {
     which_worker_overflowed();
 }
 
-/// The living workers that have met a cap, by pid, and how often; those that have not are not shown.
+/// The workers that have met a cap, by pid, and how often; those that have not are not shown.
 fn which_worker_overflowed() {
+    let count = || assert!(counter("jobs_total", "path").series(&["/0"]).unwrap().inc(1.0));
+    let _crowd = crowd(count);
     let ready = Ledger::new(2);
     let look_up = |n: usize, word: usize| {
         let family = counter("visits_total", "path");
         (0..n).for_each(|i| assert!(family.series(&[&format!("/beyond/{i}")]).unwrap().inc(1.0)));
-        assert!(counter("jobs_total", "path").series(&["/0"]).unwrap().inc(1.0));
+        count();
         ready.at(word).store(1, SeqCst);
         std::thread::park(); // killed here
     };

@@ -7,10 +7,12 @@ mod metrics;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::SeqCst;
 
-use forks::{fork, Child, Ledger, Scratch};
-use metrics::{counter, page, sample};
-use promring::client::{self, Series};
+use forks::{eventually, fork, Child, Ledger, Scratch};
+use metrics::{counter, gauge, page, sample};
+use promring::client::{self, GaugeMode, Series};
 
 fn hits() -> &'static Series {
     counter("hits_total", "").series(&[]).unwrap()
@@ -111,13 +113,10 @@ fn a_daemon_that_closes_all_descriptors_counts_on_and_harms_no_file() {
             assert!(fork(|| count(10)).join());
             assert_eq!(own[0].metadata().unwrap().len(), 0, "the app's file was changed");
             std::fs::remove_file(&scratch).unwrap();
-            shown.at(0).store(
-                sample(&page(), "hits_total").unwrap() as u64,
-                std::sync::atomic::Ordering::SeqCst,
-            );
+            shown.at(0).store(sample(&page(), "hits_total").unwrap() as u64, SeqCst);
         });
         assert!(daemon.join());
-        assert_eq!(shown.at(0).load(std::sync::atomic::Ordering::SeqCst), 5_030);
+        assert_eq!(shown.at(0).load(SeqCst), 5_030);
         let page = page();
         assert_eq!(sample(&page, "hits_total"), Some(5_030.0));
         assert_eq!(metrics::sum(&page, "late_total"), 9_000.0);
@@ -127,4 +126,50 @@ fn a_daemon_that_closes_all_descriptors_counts_on_and_harms_no_file() {
             "it could not grow"
         );
     });
+}
+
+#[test]
+fn a_worker_that_closes_all_descriptors_is_seen_to_live() {
+    with_segment("seen-running", || {
+        let level = || gauge(GaugeMode::LiveSum).series(&[]).unwrap();
+        let closed = Ledger::new(1);
+        let worker = fork(|| {
+            assert!(level().set(3.0));
+            // SAFETY: as above.
+            (3..1_024).for_each(|fd| assert!(unsafe { libc::close(fd) } <= 0));
+            closed.at(0).store(1, SeqCst);
+            loop {
+                std::thread::park(); // killed below
+            }
+        });
+        eventually("a worker without descriptors", || (closed.sum(0, 1) == 1).then_some(()));
+        assert_eq!(sample(&page(), "level_livesum"), Some(3.0));
+        worker.kill();
+        eventually("its death", || sample(&page(), "level_livesum").is_none().then_some(()));
+    });
+}
+
+#[test]
+fn lives_one_after_another_use_few_places() {
+    let scratch = Scratch::new("few-places");
+    let all = fork(|| {
+        scratch.configure();
+        client::attach();
+        for life in 1..=100 {
+            assert!(fork(|| count(1)).join());
+            let places = places();
+            assert!(places <= life.min(8), "{places} places after {life} lives");
+        }
+        assert_eq!(sample(&page(), "hits_total"), Some(100.0));
+    });
+    assert!(all.join());
+}
+
+/// How many places the segment has ever handed out, as core/docs/segment.md says.
+fn places() -> u64 {
+    let path = client::segment_path().expect("a named segment");
+    let segment = File::open(path);
+    let mut word = [0; 8];
+    segment.unwrap().read_exact_at(&mut word, 72).unwrap();
+    u64::from_ne_bytes(word)
 }

@@ -8,8 +8,8 @@ mod metrics;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use forks::{fork, Child, Ledger, Scratch};
-use metrics::{gauge, page, sample};
+use forks::{crowd, fork, Child, Ledger, Scratch};
+use metrics::{counter, gauge, page, sample};
 use promring::client::GaugeMode;
 
 const MODES: [&str; 10] = [
@@ -76,6 +76,7 @@ fn ten_modes_through_death_and_recycling() {
     for mode in MODES {
         gauge(GaugeMode::parse(mode).unwrap());
     }
+    let _crowd = crowd(|| assert!(counter("jobs_total", "kind").series(&["x"]).unwrap().inc(1.0)));
     let (first, second) = (worker(5.0), worker(3.0));
     expect([
         ("all", &[3.0, 5.0]),

@@ -257,22 +257,23 @@ pub const ALL: &[Operation] = &[
         lay: |_| {},
         prepare: |_, ledger| hit_after(ledger, 0),
         nested_every: 0,
-        suspend_every: 211,
-        kill_every: 223,
+        suspend_every: 53,
+        kill_every: 59,
     },
     Operation {
         name: "claim, places grow",
         lay: |world| world.stage.stand_before_growth(),
         prepare: |_, ledger| hit_after(ledger, 0),
         nested_every: 0,
-        suspend_every: 211,
-        kill_every: 223,
+        suspend_every: 53,
+        kill_every: 59,
     },
     Operation {
         name: "claim a dead one's place",
         lay: |world| {
+            // With so many, the next claimer looks after the dead; a place that is free has been somebody's.
+            (0..6).for_each(|_| drop(world.newcomer()));
             world.someone_dies(3);
-            // The next claimer reaps it; a place that is free has been somebody's.
             wind(world, 5 * proof::RING_SLOTS + 3);
         },
         prepare: |_, ledger| hit_after(ledger, 0),

@@ -67,6 +67,20 @@ impl Drop for Child {
     }
 }
 
+/// Eight workers that have begun and stay: with so many, one that finds no place free looks after the dead.
+#[allow(dead_code)] // as above
+pub fn crowd(begin: impl Fn()) -> Vec<Child> {
+    let begun = Ledger::new(8);
+    let stay = |seat| {
+        begin();
+        begun.at(seat).store(1, std::sync::atomic::Ordering::SeqCst);
+        std::thread::park(); // killed here
+    };
+    let crowd = (0..8).map(|seat| fork(|| stay(seat))).collect();
+    eventually("a crowd", || (begun.sum(0, 8) == 8).then_some(()));
+    crowd
+}
+
 /// A watchdog, not a measurement: the conditions that tests wait for come true in milliseconds.
 #[allow(dead_code)] // as above
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
