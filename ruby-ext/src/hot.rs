@@ -345,21 +345,22 @@ impl Digits {
 // ---------------------------------------------------------------------------------------------
 // StatsD
 
-extern "C" fn count(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
-    statsd_call(Kind::Count, this, name, value, tags)
+/// A function that Ruby calls, for one kind of call.
+macro_rules! call_of {
+    ($name:ident = $call:ident($kind:ident, $($argument:ident),+)) => {
+        extern "C" fn $name(this: VALUE, $($argument: VALUE),+) -> VALUE {
+            $call(Kind::$kind, this, $($argument),+)
+        }
+    };
 }
 
-extern "C" fn gauge(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
-    statsd_call(Kind::Gauge, this, name, value, tags)
-}
-
-extern "C" fn time(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
-    statsd_call(Kind::Time, this, name, value, tags)
-}
-
-extern "C" fn observe_tagged(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
-    statsd_call(Kind::Observe, this, name, value, tags)
-}
+call_of!(count = statsd_call(Count, name, value, tags));
+call_of!(gauge = statsd_call(Gauge, name, value, tags));
+call_of!(time = statsd_call(Time, name, value, tags));
+call_of!(observe_tagged = statsd_call(Observe, name, value, tags));
+call_of!(count_direct = direct_call(Count, name, value, tags, bare));
+call_of!(gauge_direct = direct_call(Gauge, name, value, tags, bare));
+call_of!(observe_direct = direct_call(Observe, name, value, tags, bare));
 
 #[inline(always)]
 fn statsd_call(kind: Kind, this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
@@ -370,43 +371,14 @@ fn statsd_call(kind: Kind, this: VALUE, name: VALUE, value: VALUE, tags: VALUE) 
 #[inline(always)]
 fn look_up(kind: Kind, aliases: &Aliases, name: VALUE, value: VALUE, tags: VALUE) -> Option<()> {
     let value = number(value)?;
-    let mut key = Key::new(kind, aliases.seed);
-    key.take_call(name, tags)?;
+    let mut key = Key::new(aliases.seed);
+    key.take_call(kind, name, tags)?;
     kind.apply(aliases.find(key.hash(), key.words())?, value);
     Some(())
 }
 
-extern "C" fn count_direct(
-    this: VALUE,
-    name: VALUE,
-    value: VALUE,
-    tags: VALUE,
-    bare: VALUE,
-) -> VALUE {
-    direct_call(Kind::Count, this, name, value, tags, bare)
-}
-
-extern "C" fn gauge_direct(
-    this: VALUE,
-    name: VALUE,
-    value: VALUE,
-    tags: VALUE,
-    bare: VALUE,
-) -> VALUE {
-    direct_call(Kind::Gauge, this, name, value, tags, bare)
-}
-
-extern "C" fn observe_direct(
-    this: VALUE,
-    name: VALUE,
-    value: VALUE,
-    tags: VALUE,
-    bare: VALUE,
-) -> VALUE {
-    direct_call(Kind::Observe, this, name, value, tags, bare)
-}
-
-/// A call whose name is `bare` goes without the client's prefix, which the table's names have.
+/// A call whose name is `bare` goes without the client's prefix, which the table's names have. What is answered for
+/// "done" is what the caller answers in turn.
 #[inline(always)]
 fn direct_call(
     kind: Kind,
@@ -416,18 +388,23 @@ fn direct_call(
     tags: VALUE,
     bare: VALUE,
 ) -> VALUE {
-    answer(|| {
+    // SAFETY: called by methods of `Promring::Native::Direct` alone.
+    let direct: &Direct = unsafe { wrapped(this) };
+    let done = answer(|| {
         if bare != Qfalse as VALUE && !NIL_P(bare) {
             return None;
         }
-        // SAFETY: called by methods of `Promring::Native::Direct` alone, on a thread of Ruby's that holds its lock;
-        // what it follows is an `Aliases`, which it marks and so keeps.
-        let aliases = unsafe {
-            let direct: &Direct = wrapped(this);
-            wrapped(Ruby::get_unchecked().get_inner(direct.followed()?).as_raw())
-        };
+        // SAFETY: on a thread of Ruby's that holds its lock; what `direct` follows is an `Aliases`, which it marks
+        // and so keeps.
+        let aliases =
+            unsafe { wrapped(Ruby::get_unchecked().get_inner(direct.followed()?).as_raw()) };
         look_up(kind, aliases, name, value, tags)
-    })
+    });
+    if done == Qfalse as VALUE {
+        return done;
+    }
+    // SAFETY: as above; the object is marked, too.
+    unsafe { Ruby::get_unchecked() }.get_inner(direct.done()).as_raw()
 }
 
 /// Calls `with` with the hash and the words of a call, unless it is one that is looked up the slow way.
@@ -438,8 +415,8 @@ pub fn with_key_of_call(
     tags: Value,
     with: impl FnOnce(u64, &[u64]),
 ) {
-    let mut key = Key::new(kind, seed);
-    if key.take_call(name.as_raw(), tags.as_raw()).is_some() {
+    let mut key = Key::new(seed);
+    if key.take_call(kind, name.as_raw(), tags.as_raw()).is_some() {
         with(key.hash(), key.words());
     }
 }
@@ -457,11 +434,9 @@ struct Key {
 
 impl Key {
     #[inline(always)]
-    fn new(kind: Kind, seed: u64) -> Key {
-        let mut key = Key { room: [MaybeUninit::uninit(); KEY_WORDS], len: 1, hash: seed };
-        key.room[0].write(kind as u64);
-        key.mix(kind as u64);
-        key
+    fn new(seed: u64) -> Key {
+        // Nothing is written yet: half written, the whole room would be copied to where it is used.
+        Key { room: [MaybeUninit::uninit(); KEY_WORDS], len: 0, hash: seed }
     }
 
     #[inline(always)]
@@ -522,7 +497,8 @@ impl Key {
     }
 
     #[inline(always)]
-    fn take_call(&mut self, name: VALUE, tags: VALUE) -> Option<()> {
+    fn take_call(&mut self, kind: Kind, name: VALUE, tags: VALUE) -> Option<()> {
+        self.put(kind as u64)?;
         self.part(name)?;
         if NIL_P(tags) || is_string(tags) {
             return self.part(tags);

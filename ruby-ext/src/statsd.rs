@@ -131,14 +131,17 @@ impl Aliases {
 
 /// The table in which the calls of `StatsD` itself are looked up: that of its client, or none while each call has to be
 /// seen by the client. One call of ours does what takes Ruby two method calls and three conditions.
-#[derive(Default, TypedData)]
+#[derive(TypedData)]
 #[magnus(class = "Promring::Native::Direct", free_immediately, mark, size)]
 pub struct Direct {
     followed: Cell<Option<Opaque<Obj<Aliases>>>>,
+    /// What its calls answer when they are done.
+    done: Opaque<Value>,
 }
 
 impl DataTypeFunctions for Direct {
     fn mark(&self, marker: &Marker) {
+        marker.mark(self.done); // and so it does not move
         if let Some(aliases) = self.followed.get() {
             marker.mark(aliases);
         }
@@ -146,6 +149,15 @@ impl DataTypeFunctions for Direct {
 }
 
 impl Direct {
+    fn new(done: Value) -> Direct {
+        Direct { followed: Cell::new(None), done: done.into() }
+    }
+
+    #[inline(always)]
+    pub fn done(&self) -> Opaque<Value> {
+        self.done
+    }
+
     fn follow(&self, aliases: Option<Obj<Aliases>>) {
         self.followed.set(aliases.map(Opaque::from));
     }
@@ -166,7 +178,7 @@ pub fn init(ruby: &Ruby, native: RModule) -> Result<(), Error> {
     hot::define_statsd_calls(class);
     let class = native.define_class("Direct", ruby.class_object())?;
     class.undef_default_alloc_func();
-    class.define_singleton_method("new", magnus::function!(Direct::default, 0))?;
+    class.define_singleton_method("new", magnus::function!(Direct::new, 1))?;
     class.define_method("calls=", method!(Direct::follow, 1))?;
     hot::define_direct_calls(class);
     Ok(())

@@ -189,6 +189,22 @@ class TestStatsD < Minitest::Test
     assert_equal 12_001.0, metric.get
   end
 
+  def test_what_a_known_call_answers_is_kept
+    out = Harness.ruby!(<<~RUBY)
+      require "promring"
+      native = Promring.counter(:kept, docstring: "d").instance_variable_get(:@native)
+      aliases = Promring::Native::Aliases.new
+      aliases.learn("count", "b", nil, native, [], 1.0)
+      directs = Array.new(100) { |n| Promring::Native::Direct.new("done \#{n}").tap { |direct| direct.calls = aliases } }
+      GC.start
+      GC.compact if GC.respond_to?(:compact)
+      100_000.times { |n| "another \#{n}" }
+      puts directs.each_with_index.count { |direct, n| direct.count("b", 1, nil, nil) == "done \#{n}" }
+      puts directs.count { |direct| direct.count("never seen", 1, nil, nil) == false }
+    RUBY
+    assert_equal "100\n100\n", out
+  end
+
   def test_a_removed_series_comes_back
     2.times { @client.increment("gone", tags: { a: 1 }) }
     metric = Promring.counter(:"#{@prefix}_gone", docstring: "d", labels: [:a])

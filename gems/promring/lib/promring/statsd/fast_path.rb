@@ -65,7 +65,7 @@ module Promring
     # What StatsD's own methods look calls up in: the table of its client, and none where they must ask the client itself.
     # @api private
     module Direct
-      CALLS = Native::Direct.new
+      CALLS = Native::Direct.new(VOID)
 
       class << self
         def client=(client)
@@ -220,21 +220,18 @@ module Promring
       end
 
       def increment(name, value = 1, sample_rate: nil, tags: nil, no_prefix: false)
-        return VOID if DIRECT.count(name, value, tags, no_prefix)
-
-        singleton_client.increment(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
+        DIRECT.count(name, value, tags, no_prefix) ||
+          singleton_client.increment(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
 
       def gauge(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        return VOID if DIRECT.gauge(name, value, tags, no_prefix)
-
-        singleton_client.gauge(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
+        DIRECT.gauge(name, value, tags, no_prefix) ||
+          singleton_client.gauge(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
 
       def histogram(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        return VOID if DIRECT.observe(name, value, tags, no_prefix)
-
-        singleton_client.histogram(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
+        DIRECT.observe(name, value, tags, no_prefix) ||
+          singleton_client.histogram(name, value, sample_rate: sample_rate, tags: tags, no_prefix: no_prefix)
       end
     end
 
