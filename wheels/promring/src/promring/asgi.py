@@ -9,7 +9,7 @@ from prometheus_client.registry import CollectorRegistry
 from promring import _native
 from promring.install import install
 from promring.page import app_page
-from promring.requests import Recorder
+from promring.requests import MiddlewareOf
 from promring.wsgi import ALLOW, NOT_ALLOWED
 
 Message = MutableMapping[str, Any]
@@ -63,7 +63,20 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-class Middleware:
+def _route(scope: Message) -> str:
+    """Return the template of the route that Starlette or FastAPI has found, behind where its app is mounted."""
+    root_path = scope.get("root_path", "")
+    mounted = root_path.removeprefix(scope.get("app_root_path", root_path))
+    # Where a mount has parameters, this has their values.
+    names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
+    mounted = "/".join(names.get(part, part) for part in mounted.split("/"))
+    route = scope.get("route")
+    if route is None or hasattr(route, "routes"):  # a mount, which is told by where it stands
+        return mounted
+    return f"{mounted}{route.path}"
+
+
+class Middleware(MiddlewareOf[App, Message]):
     """Counts an app's requests: `http_server_requests_total{method,code,path}`, their duration, and those under way.
 
     `path` is the route's template where the framework tells it (Starlette and FastAPI do), else empty: what
@@ -71,17 +84,8 @@ class Middleware:
     With `metrics`, a path, GET of it is answered with the page, and is not counted.
     """
 
-    def __init__(
-        self,
-        app: App,
-        metrics: str | None = None,
-        route: Callable[[Message], str] | None = None,
-        prefix: str = "http_server",
-    ) -> None:
-        self._app = app
-        self._path = metrics
-        self._metrics = make_asgi_app()
-        self._recorder = Recorder(prefix, route or _route)
+    _make_page = staticmethod(make_asgi_app)
+    _framework_route = staticmethod(_route)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request; what is no HTTP goes by."""
@@ -107,16 +111,3 @@ class Middleware:
             raise
         finally:
             self._recorder.end(begun, scope["method"], code, self._recorder.route(scope))
-
-
-def _route(scope: Message) -> str:
-    """Return the template of the route that Starlette or FastAPI has found, behind where its app is mounted."""
-    root_path = scope.get("root_path", "")
-    mounted = root_path.removeprefix(scope.get("app_root_path", root_path))
-    # Where a mount has parameters, this has their values.
-    names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
-    mounted = "/".join(names.get(part, part) for part in mounted.split("/"))
-    route = scope.get("route")
-    if route is None or hasattr(route, "routes"):  # a mount, which is told by where it stands
-        return mounted
-    return f"{mounted}{route.path}"

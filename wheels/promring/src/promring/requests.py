@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from promring import _native, metrics
 
@@ -11,6 +11,10 @@ from promring import _native, metrics
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _MOST_CALLS = 10_000
+
+# An app of WSGI or ASGI, and what it is asked with: environ or scope.
+_App = TypeVar("_App")
+_Asked = TypeVar("_Asked")
 
 # Every one of this process.
 _made: "weakref.WeakSet[RequestMetrics]" = weakref.WeakSet()
@@ -106,6 +110,27 @@ class Recorder:
         if not self._failed:
             self._failed = True
             metrics.log.exception("promring: %s", what)
+
+
+class MiddlewareOf(Generic[_App, _Asked]):
+    """What the middlewares of WSGI and ASGI have in common: how they are made."""
+
+    _make_page: Callable[[], _App]
+    """Returns the app that answers with the page."""
+    _framework_route: Callable[[_Asked], str]
+    """Returns the route that the framework has found."""
+
+    def __init__(
+        self,
+        app: _App,
+        metrics: str | None = None,
+        route: Callable[[_Asked], str] | None = None,
+        prefix: str = "http_server",
+    ) -> None:
+        self._app = app
+        self._path = metrics
+        self._metrics = self._make_page()
+        self._recorder = Recorder(prefix, route or self._framework_route)
 
 
 def start_afresh() -> None:

@@ -9,7 +9,7 @@ from prometheus_client.registry import CollectorRegistry
 from promring import _native
 from promring.install import install
 from promring.page import app_page
-from promring.requests import Recorder
+from promring.requests import MiddlewareOf
 
 ALLOW = "GET, HEAD"
 NOT_ALLOWED = b"405: GET and HEAD are answered\n"
@@ -40,7 +40,13 @@ def make_wsgi_app(registry: CollectorRegistry = REGISTRY) -> App:
     return metrics
 
 
-class Middleware:
+def _route(environ: dict[str, Any]) -> str:
+    """Return the rule that Werkzeug, and so Flask, has found."""
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    return "" if rule is None else str(rule.rule)
+
+
+class Middleware(MiddlewareOf[App, dict[str, Any]]):
     """Counts an app's requests: `http_server_requests_total{method,code,path}`, their duration, and those under way.
 
     `path` is the route's template where the framework tells it (Flask and all of Werkzeug do), else empty: what
@@ -48,17 +54,8 @@ class Middleware:
     With `metrics`, a path, GET of it is answered with the page, and is not counted.
     """
 
-    def __init__(
-        self,
-        app: App,
-        metrics: str | None = None,
-        route: Callable[[dict[str, Any]], str] | None = None,
-        prefix: str = "http_server",
-    ) -> None:
-        self._app = app
-        self._path = metrics
-        self._metrics = make_wsgi_app()
-        self._recorder = Recorder(prefix, route or _route)
+    _make_page = staticmethod(make_wsgi_app)
+    _framework_route = staticmethod(_route)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
@@ -116,9 +113,3 @@ class _Body:
         end, self._end = self._end, None
         if end is not None:
             end(failed)
-
-
-def _route(environ: dict[str, Any]) -> str:
-    """Return the rule that Werkzeug, and so Flask, has found."""
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return "" if rule is None else str(rule.rule)
