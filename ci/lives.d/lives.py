@@ -18,6 +18,8 @@ WORKERS, UNITS, ROWS, SCRAPES = 4, 7, 10, 51
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # What allocators keep of the aggregator's memory.
 SLACK_KIB = 1024
+# A connection that is just being closed, a worker that a master is just starting.
+SLACK_DESCRIPTORS = 16
 # A place of the segment is claimed by a worker's first count, and free again when somebody has looked after the dead:
 # every claim does, unless another process drains just then. So there are as many as were alive or freshly dead at once.
 N_PLACES_AT, PLACE_KIB, STEP_KIB = 72, 32, 64  # core/docs/segment.md; a place with its gauges' cells, how regions grow
@@ -37,6 +39,7 @@ class Masters:
         aggregator = free_port()
         self.page = f"http://127.0.0.1:{aggregator}/metrics"
         self.ports = [free_port() for _ in range(number)]
+        self.masters = []
         for port in self.ports:
             listen = f"127.0.0.1:{aggregator}" if port == self.ports[0] else "off"
             self._start(port, dict(os.environ, PROMRING_LISTEN=listen))
@@ -57,7 +60,10 @@ class Masters:
         ]
         command += ["--logger-class", "promring.gunicorn.Logger", "--log-level", "warning", "-b", f"127.0.0.1:{port}"]
         with open(home / "log", "wb") as log:
-            subprocess.Popen([*command, "app:app"], env=env, cwd=HERE, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            started = subprocess.Popen(
+                [*command, "app:app"], env=env, cwd=HERE, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.masters.append(started.pid)
 
     def _answers(self):
         try:
@@ -78,6 +84,11 @@ class Masters:
     def aggregator(self):
         """Return the aggregator's pid."""
         return next(pid for pid in descendants(os.getpid()) if name(pid) == "promring")
+
+    def descriptors(self):
+        """Return how many descriptors are open in the processes that stay: the masters and the aggregator."""
+        stay = [self.aggregator(), *self.masters]
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in stay)
 
     def files(self):
         """Return every file of the place, and of ours in shared memory."""
@@ -136,13 +147,15 @@ def measure(masters, lives):
         "places": masters.places(),
         "memory": memory_kib(masters.aggregator()),
         "files": masters.files(),
+        "descriptors": masters.descriptors(),
         "scrape": statistics.median(times),
         "least": min(times),
     }
     lines = page.count("\n")
     times = f"{row['scrape'] * 1e6:9.0f} {row['least'] * 1e6:9.0f}"
     print(
-        f"{lives:7} {times} {lines:6} {row['memory']:11} {segment:12} {row['places']:7} {len(row['files']):6}",
+        f"{lives:7} {times} {lines:6} {row['memory']:11} {segment:12} {row['places']:7} {len(row['files']):6}"
+        f" {row['descriptors']:12}",
         flush=True,
     )
     return row
@@ -162,7 +175,7 @@ def expected(lives):
 def wear_out(masters, lives):
     """Have every life lived; return what was wrong."""
     rows, wrong, begun, spent = [], [], 0, 0
-    print("  lives scrape us  least us  lines  memory KiB  segment KiB  places  files")
+    print("  lives scrape us  least us  lines  memory KiB  segment KiB  places  files  descriptors")
     with ThreadPoolExecutor(2 * len(masters.ports)) as pool:
         for row in range(1, ROWS + 1):
             until = lives * row // ROWS
@@ -188,6 +201,8 @@ def wear_out(masters, lives):
         wrong.append(f"{last['places']} places were handed out, {masters.most_places()} suffice")
     if last["files"] != first["files"]:
         wrong.append(f"other files: {sorted(map(str, last['files'] ^ first['files']))}")
+    if last["descriptors"] > first["descriptors"] + SLACK_DESCRIPTORS:
+        wrong.append(f"{last['descriptors']} descriptors are open, {first['descriptors']} were at first")
     if last["memory"] > first["memory"] + SLACK_KIB:
         wrong.append(f"the aggregator's memory went from {first['memory']} to {last['memory']} KiB")
     median, least = (last[key] / first[key] for key in ("scrape", "least"))

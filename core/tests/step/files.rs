@@ -220,7 +220,7 @@ fn judge(tally: &mut Tally, how: &str, at: usize, folder: &Folder) {
 pub fn claim_while_another_starts(size: usize) -> Tally {
     let stage = Folder::new("stage");
     let mut tally = Tally::default();
-    for n in (0..).step_by((157 / size).max(1)) {
+    for n in (0..).step_by((41 / size).max(1)) {
         stage.empty();
         let path = stage.0.clone();
         let mut child = traced(|| {
