@@ -585,8 +585,8 @@ struct Common<'a> {
 
 impl Common<'_> {
     /// Counts the events of a range of positions, of one lap, or its whole amounts alone, which is quicker. Returns the
-    /// position of the first that is not common, has not been pushed, needs a second word that is not expected,
-    /// or whose cell is younger than the slice of them.
+    /// position of the first that is not common, has not been pushed, is more than the counter's first word can
+    /// hold, or whose cell is younger than the slice of them.
     ///
     /// A whole amount is told from all else by one comparison, and the registry is not asked about it: who
     /// scribbles a cell's index could as well scribble an id, or a counter's amount.
