@@ -461,9 +461,8 @@ PLANTED = [
     Fault(
         "window: said to be noted before it is",
         "window.rs",
-        "        note_all(segment, slot_of(begun));\n",
-        "        if @ { header.window_epoch.store(begun, Ordering::Release); }\n"
-        "        note_all(segment, slot_of(begun));\n",
+        "        begin_all(segment, begun);\n",
+        "        if @ { header.window_epoch.store(begun, Ordering::Release); }\n        begin_all(segment, begun);\n",
         step("note a sub-window"),
     ),
     Fault(
@@ -493,6 +492,42 @@ PLANTED = [
         "self.n_cells(plan) + self.n_notes(plan)) as usize)",
         "self.n_cells(plan) + if @ { 0 } else { self.n_notes(plan) }) as usize)",
         ("test", "quantiles"),
+    ),
+    # Sets.
+    Fault(
+        "sets: the spare group is not cleared",
+        "window.rs",
+        "            Windowed::Set => sets::clear(segment, first, epoch),\n",
+        "            Windowed::Set => if !@ { sets::clear(segment, first, epoch) },\n",
+        step("clear a set's spare group"),
+    ),
+    Fault(
+        "sets: the group in use is cleared, and the spare one not",
+        "window.rs",
+        "sets::clear(segment, first, epoch)",
+        "sets::clear(segment, first, epoch - u64::from(@))",
+        step("clear a set's spare group"),
+    ),
+    Fault(
+        "sets: the spare group is read",
+        "sets.rs",
+        "for begun in 0..SUB_WINDOWS {",
+        "for begun in 0..SUB_WINDOWS + u64::from(@) {",
+        step("clear a set's spare group"),
+    ),
+    Fault(
+        "sets: a register takes what comes",
+        "sets.rs",
+        "        *kept = rank.max(*kept);\n        Words::from_bytes(ranks)\n",
+        "        *kept = if @ { rank } else { rank.max(*kept) };\n        Words::from_bytes(ranks)\n",
+        ("test", "sets"),
+    ),
+    Fault(
+        "sets: a removed series keeps its registers",
+        "drain.rs",
+        "            None if plan.shape == SET => native::SET_CELLS as u32,\n",
+        "            None if !@ && plan.shape == SET => native::SET_CELLS as u32,\n",
+        ("test", "sets"),
     ),
     Fault(
         "quantiles: the bucket below",

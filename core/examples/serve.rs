@@ -51,6 +51,13 @@ fn main() -> Result<(), promring::error::Error> {
         spans.series(&["/"])?.observe(f64::from(n) / 100.0);
     }
     spans.series(&["/none"])?;
+    // How many different values came, and of nothing.
+    let users = spec("users", "", MetricType::Gauge, &["plan"]);
+    let users = client::family(&FamilySpec { gauge_mode: GaugeMode::Unique, ..users })?;
+    for user in ["ada", "bob", "ada"] {
+        users.series(&["free"])?.add_to_set(user.as_bytes());
+    }
+    users.series(&["paid"])?;
     // Exponential buckets beside classic ones, and alone; what led to an observation.
     let wait = spec("native_seconds", "seconds", MetricType::Histogram, &[]);
     let wait = FamilySpec { native: Some(Native::new(3)), ..wait };

@@ -61,7 +61,7 @@ pub struct Config {
     pub native_histograms: Vec<NativeRule>,
     /// Which summaries show quantiles, the first rule that fits a name.
     pub summary_quantiles: Vec<QuantileRule>,
-    /// How many seconds back quantiles look.
+    /// How many seconds back quantiles and sets look.
     pub summary_window: u64,
     /// Labels of `target_info`, by which Prometheus knows more of the app; not shown without any.
     pub target_info: Vec<(String, String)>,
@@ -266,7 +266,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "summary_window",
         env: "PROMRING_SUMMARY_WINDOW",
         default: "600",
-        doc: "How many seconds back quantiles look: this long at the most, three quarters of it at the least.",
+        doc: "How many seconds back quantiles and sets look: this long at the most, three quarters of it at the least.",
     },
     Setting {
         name: "target_info",

@@ -70,6 +70,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::layout::*;
+use crate::native;
 use crate::os;
 use crate::registry::{self, FamilySpec, GaugeMode, MetricType};
 use crate::ring::{self, Event, Of};
@@ -92,7 +93,8 @@ const FIRST_WORD: u64 = 3;
 #[derive(Clone, Copy)]
 struct Plan {
     cell: u32,
-    /// 0: not looked up yet; 1: counter; 2: summary; 3: takes no events; from 4: histogram, classifier `shape - 4`.
+    /// 0: not looked up yet; 1: counter; 2: summary; 3: gauge, takes no events; 4: set, neither; from 5: histogram,
+    /// classifier `shape - 5`.
     shape: u32,
 }
 
@@ -105,7 +107,7 @@ impl Plan {
         }
         let observations = |cell| Some(Target { cell, kind: CellKind::Observations });
         match self.shape {
-            UNKNOWN | NO_EVENTS => None,
+            UNKNOWN | NO_EVENTS | SET => None,
             COUNTER => Some(Target { cell: self.cell, kind: CellKind::Counter }),
             SUMMARY => observations(self.cell),
             shape => {
@@ -120,7 +122,8 @@ const UNKNOWN: u32 = 0;
 const COUNTER: u32 = 1;
 const SUMMARY: u32 = 2;
 const NO_EVENTS: u32 = 3;
-const FIRST_HISTOGRAM: u32 = 4;
+const SET: u32 = 4;
+const FIRST_HISTOGRAM: u32 = 5;
 
 /// Which cell an event changes, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -171,7 +174,7 @@ impl Plans {
     fn event_cells(&mut self, segment: &Segment, id: u32) -> Option<Range<usize>> {
         let known = self.by_id.get(id as usize).filter(|plan| plan.shape != UNKNOWN).copied();
         let plan = known.or_else(|| self.look_up(segment, id))?;
-        (plan.shape != NO_EVENTS).then(|| self.cells_of(plan))
+        (!matches!(plan.shape, NO_EVENTS | SET)).then(|| self.cells_of(plan))
     }
 
     fn n_notes(&self, plan: Plan) -> u32 {
@@ -185,6 +188,7 @@ impl Plans {
     fn n_cells(&self, plan: Plan) -> u32 {
         match plan.shape.checked_sub(FIRST_HISTOGRAM) {
             Some(shape) => self.classifiers[shape as usize].n_buckets() as u32,
+            None if plan.shape == SET => native::SET_CELLS as u32,
             None => 1,
         }
     }
@@ -218,6 +222,7 @@ impl Plans {
             MetricType::Counter => COUNTER,
             MetricType::Summary if spec.native.is_some() => self.classifier_of(&spec),
             MetricType::Summary => SUMMARY,
+            MetricType::Gauge if spec.is_set() => SET,
             MetricType::Gauge => NO_EVENTS,
             MetricType::Histogram => self.classifier_of(&spec),
         };

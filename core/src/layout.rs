@@ -215,7 +215,7 @@ mod shared {
         pub family_chains: [AtomicU32; FAMILY_CHAINS],
         /// Heads of the hash chains of exemplars: slot number + 1, 0 = empty.
         pub exemplar_chains: [AtomicU32; EXEMPLAR_CHAINS],
-        /// How long the window of summaries' quantiles is; 0: none has any. Written once.
+        /// How long the window of summaries' quantiles and of sets is; 0: there are none. Written once.
         pub window_ns: AtomicU64,
         /// Number of the sub-window whose start was noted last: monotonic time by its length. See `window`.
         pub window_epoch: AtomicU64,
@@ -328,7 +328,7 @@ mod shared {
     }
 
     /// A total fed by compare-and-swap: `{first: f64, second: f64}` as one 16-byte word.
-    /// Counter `{amount, 0}`; histogram and summary `{count, sum}`; shared gauge `{value, 1}`.
+    /// Counter `{amount, 0}`; histogram and summary `{count, sum}`; shared gauge `{value, 1}`; of a set 16 registers.
     #[cfg_attr(loom, derive(Default))]
     #[repr(C)]
     pub(crate) struct DirectCell(pub AtomicU128);

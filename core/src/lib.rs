@@ -86,6 +86,7 @@ mod registry;
 mod ring;
 #[cfg_attr(loom, path = "model/segment.rs")]
 mod segment;
+mod sets;
 #[cfg(not(loom))]
 pub mod snapshot;
 mod sync;

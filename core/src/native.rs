@@ -202,6 +202,11 @@ pub(crate) fn bounds(buckets: &[f64], native: Option<&Native>) -> Vec<f64> {
     all
 }
 
+/// Direct cells of a set's registers for one sub-window.
+pub(crate) const SET_GROUP: u64 = 64;
+/// Cells of a set's series: groups of as many sub-windows as are noted elsewhere, one of them spare.
+pub(crate) const SET_CELLS: u64 = SET_GROUP * NOTES;
+
 /// Cells, behind the `n` that events change, for their counts at the start of each sub-window: a cell holds two.
 pub(crate) fn window_cells(n: u64) -> u64 {
     (NOTES * n).div_ceil(2)

@@ -18,6 +18,7 @@ use crate::producer::Memory;
 use crate::registry::{self, Placed};
 use crate::ring::{self, Event, Of};
 use crate::segment::{Caps, Segment, LOCK_ATTACHED, LOCK_PLACES};
+use crate::sets;
 use crate::snapshot::{Reader, Shown};
 use crate::sync::Ordering;
 use crate::window;
@@ -120,17 +121,28 @@ impl Arena {
         (entry.cell.load(Ordering::SeqCst), registry::generation_of(state))
     }
 
-    /// A sub-window of an hour has begun that nobody has noted.
-    pub fn begin_sub_window(self) {
+    /// So many sub-windows of an hour have begun that nobody has noted.
+    pub fn begin_sub_windows(self, n: u64) {
         const HOUR: u64 = 3_600_000_000_000;
         let header = self.0.header();
         header.window_ns.store(4 * HOUR, Ordering::Relaxed);
-        header.window_epoch.store((os::monotonic_ns() / HOUR).wrapping_sub(1), Ordering::Relaxed);
+        header.window_epoch.store((os::monotonic_ns() / HOUR).wrapping_sub(n), Ordering::Relaxed);
     }
 
     /// What the notes of this sub-window say that a summary had counted when it began; None: they are not complete.
     pub fn noted(self, id: u32) -> Option<f64> {
         window::noted(self.0, id)
+    }
+
+    /// Adds a value to a set, as any process does, by its hash.
+    pub fn add_to_set(self, id: u32, hash: u64) -> bool {
+        let first = self.0.series(id).expect("a series").cell.load(Ordering::SeqCst);
+        sets::add(self.0, first, hash).is_some()
+    }
+
+    /// How many different values it shows.
+    pub fn in_set(self, id: u32) -> f64 {
+        sets::count(self.0, self.0.series(id).expect("a series").cell.load(Ordering::SeqCst))
     }
 
     /// Would a process that starts now attach to these bytes?

@@ -88,10 +88,13 @@ pub enum GaugeMode {
     LiveMostRecent,
     /// One value for the whole app, as StatsD has it: the last writer wins, `add` is atomic.
     Shared,
+    /// About how many different values were added to it in the last while, as StatsD's sets have it: see
+    /// `Series::add_to_set`.
+    Unique,
 }
 
 impl GaugeMode {
-    const ALL: [(GaugeMode, &'static str); 11] = [
+    const ALL: [(GaugeMode, &'static str); 12] = [
         (GaugeMode::All, "all"),
         (GaugeMode::LiveAll, "liveall"),
         (GaugeMode::Sum, "sum"),
@@ -103,6 +106,7 @@ impl GaugeMode {
         (GaugeMode::MostRecent, "mostrecent"),
         (GaugeMode::LiveMostRecent, "livemostrecent"),
         (GaugeMode::Shared, "shared"),
+        (GaugeMode::Unique, "unique"),
     ];
 
     /// The mode of that word (`all`, `livesum`, …).
@@ -168,8 +172,14 @@ impl FamilySpec {
             MetricType::Histogram => {
                 self.buckets.len() as u64 + self.native.as_ref().map_or(0, Native::n_bounds) + 1
             }
+            MetricType::Gauge if self.is_set() => native::SET_CELLS,
             _ => self.event_cells().map_or(1, |n| n + native::window_cells(n)),
         }
+    }
+
+    /// Is it one of StatsD's sets?
+    pub(crate) fn is_set(&self) -> bool {
+        self.metric_type == MetricType::Gauge && self.gauge_mode == GaugeMode::Unique
     }
 
     /// Of a summary with quantiles: the cells of a series that events change. They stand first.
@@ -448,7 +458,7 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
     hash.wrapping_mul(K) ^ (hash >> 32)
 }
 
-fn segment_hash(segment: &Segment, bytes: &[u8]) -> u64 {
+pub(crate) fn segment_hash(segment: &Segment, bytes: &[u8]) -> u64 {
     hash(segment.header().instance.load(Ordering::Relaxed), bytes) // written once at creation
 }
 

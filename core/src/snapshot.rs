@@ -9,6 +9,7 @@ use crate::layout::*;
 use crate::native::CellMap;
 use crate::registry::{self, FamilySpec, GaugeMode};
 use crate::segment::Segment;
+use crate::sets;
 use crate::sync::{AtomicU64, Ordering};
 use crate::totals::{Stamped, Words};
 use crate::window::Quantiles;
@@ -292,10 +293,13 @@ impl<'a> GaugeReader<'a> {
         })
     }
 
-    /// What the dead left behind, or the one value of a shared gauge.
+    /// What the dead left behind, or what all share: a gauge's one value, a set's number.
     fn start(&self, series: &SeriesPlace, totals: &Totals) -> Merging {
         let mut merging = Merging::default();
-        if series.mode == GaugeMode::Shared {
+        if series.mode == GaugeMode::Unique {
+            let value = sets::count(self.segment, series.cell);
+            merging.merged = Some(Stamped { value, stamp: 1 });
+        } else if series.mode == GaugeMode::Shared {
             let words = direct_at(self.segment, series.cell);
             if words.b != 0 {
                 merging.merged = Some(Stamped { value: words.floats().0, stamp: 1 });

@@ -25,6 +25,15 @@ impl Words {
         Words::from_wide(cell.0.load(Ordering::Relaxed)) // one word, nothing else to order
     }
 
+    /// As a direct cell has them in memory.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.to_wide().to_le_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Words {
+        Words::from_wide(u128::from_le_bytes(bytes))
+    }
+
     fn from_wide(wide: u128) -> Words {
         Words { a: wide as u64, b: (wide >> 64) as u64 }
     }
@@ -269,7 +278,9 @@ impl Stamped {
             Max | LiveMax => self.value.max(other.value),
             Min | LiveMin => self.value.min(other.value),
             MostRecent | LiveMostRecent => newer.value,
-            GaugeMode::All | GaugeMode::LiveAll | GaugeMode::Shared => other.value,
+            GaugeMode::All | GaugeMode::LiveAll | GaugeMode::Shared | GaugeMode::Unique => {
+                other.value
+            }
         };
         Stamped { value, stamp: newer.stamp }
     }

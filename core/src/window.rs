@@ -24,10 +24,11 @@ use crate::native::{self, Native, NOTES, SUB_WINDOWS};
 use crate::os;
 use crate::registry;
 use crate::segment::Segment;
+use crate::sets;
 use crate::sync::{AtomicU64, Ordering};
 use crate::totals::Words;
 
-/// A family with quantiles was registered: from now on sub-windows are noted. The first to come decides how long they are.
+/// A family with quantiles, or a set, was registered: from now on sub-windows are noted. The first to come decides how long they are.
 pub(crate) fn begin(segment: &Segment, seconds: u64) {
     let header = segment.header();
     if header.window_ns.load(Ordering::Acquire) != 0 {
@@ -40,7 +41,8 @@ pub(crate) fn begin(segment: &Segment, seconds: u64) {
     let _ = header.window_ns.compare_exchange(0, length, Ordering::AcqRel, Ordering::Relaxed);
 }
 
-/// Notes what the cells hold if a sub-window has begun since the last note; the drain lock is held.
+/// Notes what the cells hold, and clears sets' spare groups, if a sub-window has begun since the last time; the drain
+/// lock is held.
 pub(crate) fn rotate(segment: &Segment, monotonic_ns: u64) {
     let header = segment.header();
     let length = header.window_ns.load(Ordering::Acquire); // partner: `begin`
@@ -52,7 +54,7 @@ pub(crate) fn rotate(segment: &Segment, monotonic_ns: u64) {
     // Sub-windows that nobody saw begin have begun with what is there now.
     let oldest = before.saturating_add(1).max(epoch.saturating_sub(SUB_WINDOWS - 1));
     for begun in oldest..=epoch {
-        note_all(segment, slot_of(begun));
+        begin_all(segment, begun);
         header.window_epoch.store(begun, Ordering::Release); // these are complete; partner: `Copied::of_cells`
     }
     header.window_epoch.store(epoch, Ordering::Release); // also when the clock has gone back
@@ -62,15 +64,34 @@ fn slot_of(epoch: u64) -> usize {
     (epoch % NOTES) as usize
 }
 
-fn note_all(segment: &Segment, slot: usize) {
+/// What a new sub-window asks of a family's series.
+#[derive(Clone, Copy)]
+enum Windowed {
+    /// So many cells of each are noted.
+    Quantiles(u64),
+    /// A group of each is cleared.
+    Set,
+    No,
+}
+
+/// Summaries' cells are noted, and sets get a clear group.
+fn begin_all(segment: &Segment, epoch: u64) {
+    let windowed = |id| {
+        let spec = registry::family_spec(segment, id)?;
+        let quantiles = spec.event_cells().map(Windowed::Quantiles);
+        quantiles.or_else(|| spec.is_set().then_some(Windowed::Set))
+    };
     let families = 0..registry::n_families(segment);
-    let event_cells = |id| registry::family_spec(segment, id)?.event_cells();
-    let by_family: Vec<Option<u64>> = families.map(event_cells).collect();
+    let by_family: Vec<Windowed> =
+        families.map(|id| windowed(id).unwrap_or(Windowed::No)).collect();
     for id in 1..registry::n_series(segment) {
         let Some(entry) = segment.series(id) else { continue };
         let family = entry.family.load(Ordering::Relaxed) as usize; // a series half made has no cells that count
-        if let Some(Some(n)) = by_family.get(family) {
-            note(segment, entry.cell.load(Ordering::Relaxed), *n, slot); // as above
+        let first = entry.cell.load(Ordering::Relaxed); // as above
+        match by_family.get(family).copied().unwrap_or(Windowed::No) {
+            Windowed::Quantiles(n) => drop(note(segment, first, n, slot_of(epoch))),
+            Windowed::Set => sets::clear(segment, first, epoch),
+            Windowed::No => {}
         }
     }
 }
@@ -346,5 +367,123 @@ mod tests {
         let bench = Bench::new(Native::new(3), &[0.5]);
         bench.observe(-5.0);
         assert!(bench.read()[0] < 0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests_of_sets {
+    use super::*;
+    use crate::registry::{FamilySpec, GaugeMode, MetricType, Placed};
+    use crate::segment::Caps;
+
+    const MINUTE: u64 = 60_000_000_000;
+
+    /// A segment with one set, its hashes the same in every run, and time as the test wants it.
+    struct Bench {
+        segment: Segment,
+        first: u32,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let caps = Caps { max_series: 1024, max_series_per_family: 1024 };
+            let segment = Segment::inherited(caps).expect("memory for a segment");
+            let spec = FamilySpec {
+                name: "users".into(),
+                help: String::new(),
+                unit: String::new(),
+                metric_type: MetricType::Gauge,
+                gauge_mode: GaugeMode::Unique,
+                label_names: Vec::new(),
+                buckets: Vec::new(),
+                native: None,
+            };
+            let (family, spec) = registry::find_or_add_family(&segment, &spec).expect("a family");
+            let placed = registry::find_or_add_series(&segment, family, &spec, &[]);
+            let Placed::Series(id) = placed else { panic!("no series") };
+            let first = segment.series(id).unwrap().cell.load(Ordering::Relaxed);
+            let header = segment.header();
+            header.instance.store(1, Ordering::Relaxed);
+            header.window_ns.store(4 * MINUTE, Ordering::Relaxed);
+            header.window_epoch.store(100, Ordering::Relaxed);
+            Bench { segment, first }
+        }
+
+        fn add(&self, value: &str) {
+            let hash = registry::segment_hash(&self.segment, value.as_bytes());
+            sets::add(&self.segment, self.first, hash).expect("a series with cells");
+        }
+
+        fn count(&self) -> f64 {
+            sets::count(&self.segment, self.first)
+        }
+
+        fn rotate(&self, minute: u64) {
+            rotate(&self.segment, minute * MINUTE + 5);
+        }
+    }
+
+    #[test]
+    fn estimates_are_within_three_standard_errors() {
+        let sigma = 1.04 / 1024f64.sqrt();
+        let forms: [fn(u32) -> String; 3] = [
+            |n| n.to_string(),
+            |n| format!("user-{n:08}@example.com"),
+            |n| "x".repeat(n as usize % 7) + &n.to_string(),
+        ];
+        for form in forms {
+            let bench = Bench::new();
+            assert_eq!(bench.count(), 0.0);
+            let mut wanted = 1;
+            for n in 1..=1_000_000 {
+                bench.add(&form(n));
+                if n == wanted {
+                    (n / 2 + 1..=n).step_by(7).for_each(|n| bench.add(&form(n))); // again: nothing changes
+                    let off = bench.count() / f64::from(n) - 1.0;
+                    assert!(off.abs() <= 3.0 * sigma, "{n}: {off}");
+                    wanted = (wanted * 5 / 2).max(n + 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_forgets_a_quarter_at_a_time() {
+        let bench = Bench::new();
+        for minute in 0..12 {
+            bench.rotate(100 + minute);
+            (0..5).for_each(|n| bench.add(&format!("{minute} {n}")));
+            bench.add("always");
+            let minutes = (minute + 1).min(4);
+            assert_eq!(bench.count(), (minutes * 5 + 1) as f64, "{minute}");
+        }
+        // Nobody looks for a while, and then for longer than the window.
+        bench.rotate(113);
+        assert_eq!(bench.count(), 11.0);
+        bench.add("new");
+        assert_eq!(bench.count(), 12.0);
+        bench.rotate(200);
+        assert_eq!(bench.count(), 0.0);
+        bench.add("new");
+        assert_eq!(bench.count(), 1.0);
+        // A clock that goes back forgets in time, too.
+        bench.rotate(150);
+        (151..=156).for_each(|minute| bench.rotate(minute));
+        assert_eq!(bench.count(), 0.0);
+    }
+
+    #[test]
+    fn a_group_that_a_killed_drainer_left_half_clear_is_not_read() {
+        let bench = Bench::new();
+        for minute in 0..6 {
+            bench.rotate(100 + minute);
+            (0..5).for_each(|n| bench.add(&format!("{minute} {n}")));
+        }
+        assert_eq!(bench.count(), 20.0);
+        // Killed amid it, the epoch as it was.
+        sets::clear(&bench.segment, bench.first, 106);
+        assert_eq!(bench.count(), 20.0);
+        bench.rotate(106);
+        assert_eq!(bench.count(), 15.0);
     }
 }

@@ -91,6 +91,7 @@ fn all_kinds() -> Vec<FamilySpec> {
         },
         FamilySpec { gauge_mode: GaugeMode::Sum, ..spec("level", MetricType::Gauge, "path") },
         spec("each", MetricType::Gauge, "path"),
+        FamilySpec { gauge_mode: GaugeMode::Unique, ..spec("users", MetricType::Gauge, "path") },
     ]
 }
 
@@ -103,6 +104,9 @@ impl Images {
                 let id = base.register(&spec, &[path]).unwrap();
                 for worker in &workers {
                     match spec.metric_type {
+                        MetricType::Gauge if spec.gauge_mode == GaugeMode::Unique => {
+                            (0..9).for_each(|n| assert!(base.add_to_set(id, n)));
+                        }
                         MetricType::Gauge => worker.set_gauge(id, 2.0),
                         MetricType::Counter => (0..9).for_each(|n| assert!(worker.count(id, n))),
                         _ => (0..9).for_each(|n| assert!(worker.push(id, f64::from(n)))),
@@ -110,7 +114,7 @@ impl Images {
                 }
             }
         }
-        base.begin_sub_window();
+        base.begin_sub_windows(1);
         let mut workers = workers.into_iter();
         let mut dead = workers.next().unwrap();
         assert!(dead.page(&mut Eyes::new(base)).is_some()); // drains what there is

@@ -22,13 +22,14 @@ const MAY_USE: &[(&str, &str)] = &[
     ("totals", "layout registry sync"),
     ("producer", "layout os ring sync"),
     ("worker", "layout os producer ring segment sync"),
-    ("window", "layout native os registry segment sync totals"),
-    ("drain", "layout os registry ring segment sync totals window worker"),
+    ("sets", "layout native segment sync totals"),
+    ("window", "layout native os registry segment sets sync totals"),
+    ("drain", "layout native os registry ring segment sync totals window worker"),
     ("expiry", "drain registry segment"),
-    ("snapshot", "config drain exemplar layout native registry segment sync totals window worker"),
+    ("snapshot", "config drain exemplar layout native registry segment sets sync totals window worker"),
     (
         "client",
-        "config drain error exemplar expiry layout native os producer registry ring segment snapshot sync totals window worker",
+        "config drain error exemplar expiry layout native os producer registry ring segment sets snapshot sync totals window worker",
     ),
     ("process", "client os sync"),
     ("exposition", "snapshot"),
@@ -39,7 +40,7 @@ const MAY_USE: &[(&str, &str)] = &[
     ("model", "drain layout os producer registry ring segment sync worker"),
     (
         "proof",
-        "client config drain exemplar expiry exposition layout os producer registry ring segment snapshot sync window worker",
+        "client config drain exemplar expiry exposition layout os producer registry ring segment sets snapshot sync window worker",
     ),
 ];
 

@@ -223,6 +223,11 @@ impl Series {
         })
     }
 
+    /// Adds a value to a gauge of the mode unique, which shows about how many different ones the last while has brought.
+    fn add_to_set(&self, value: &[u8]) {
+        self.live().add_to_set(value);
+    }
+
     /// Observes a value in a histogram or summary, as if `weight` times.
     #[pyo3(signature = (value, weight = 1.0))]
     fn observe(&self, py: Python<'_>, value: f64, weight: f32) -> PyResult<()> {

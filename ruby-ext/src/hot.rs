@@ -16,7 +16,7 @@ use std::str;
 use std::sync::OnceLock;
 
 use magnus::rb_sys::AsRawValue;
-use magnus::{RClass, Ruby, Value};
+use magnus::{RClass, RString, Ruby, Value};
 use promring::client::Series;
 use rb_sys::special_consts::{Qfalse, Qtrue};
 use rb_sys::{rb_float_new, rb_float_value, rb_hash_foreach, rb_sym2id, rb_sym2str};
@@ -377,6 +377,26 @@ fn look_up(kind: Kind, aliases: &Aliases, name: VALUE, value: VALUE, tags: VALUE
     Some(())
 }
 
+/// A set's value is a text. One with a bar in it would end there as a datagram, and goes that way.
+extern "C" fn set_tagged(this: VALUE, name: VALUE, value: VALUE, tags: VALUE) -> VALUE {
+    answer(|| {
+        // SAFETY: called by methods of `Promring::Native::Aliases` alone.
+        let aliases: &Aliases = unsafe { wrapped(this) };
+        let mut digits = Digits::new();
+        let text = digits.text_of(value)?;
+        let mut key = Key::new(aliases.seed);
+        key.take_call(Kind::Set, name, tags)?;
+        let series = aliases.find(key.hash(), key.words())?;
+        (!text.contains(&b'|')).then(|| series.add_to_set(text)).map(drop)
+    })
+}
+
+/// Lends the bytes of a String; `with` runs nothing of Ruby's.
+pub fn with_bytes<R>(text: RString, with: impl FnOnce(&[u8]) -> R) -> R {
+    // SAFETY: the caller's stack holds the String, and nobody changes or collects it before `with` returns.
+    with(unsafe { text.as_slice() })
+}
+
 /// A call whose name is `bare` goes without the client's prefix, which the table's names have. What is answered for
 /// "done" is what the caller answers in turn.
 #[inline(always)]
@@ -570,8 +590,13 @@ pub fn define_metric_calls(class: RClass) {
 
 /// Defines the hot methods of `Promring::Native::Aliases`.
 pub fn define_statsd_calls(class: RClass) {
-    let calls: [(&CStr, Call3); 4] =
-        [(c"count", count), (c"gauge", gauge), (c"time", time), (c"observe", observe_tagged)];
+    let calls: [(&CStr, Call3); 5] = [
+        (c"count", count),
+        (c"gauge", gauge),
+        (c"time", time),
+        (c"observe", observe_tagged),
+        (c"set", set_tagged),
+    ];
     for (name, call) in calls {
         define(class, name, call as *const c_void, 3);
     }

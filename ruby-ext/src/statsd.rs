@@ -9,7 +9,8 @@ use magnus::gc::Marker;
 use magnus::typed_data::Obj;
 use magnus::value::Opaque;
 use magnus::{
-    method, Class, DataTypeFunctions, Error, Module, Object, RModule, Ruby, TypedData, Value,
+    method, Class, DataTypeFunctions, Error, Module, Object, RModule, RString, Ruby, TryConvert,
+    TypedData, Value,
 };
 use promring::client::Series;
 
@@ -32,6 +33,8 @@ pub enum Kind {
     Time = b't',
     /// `histogram` and `distribution`: observed as it is.
     Observe = b'o',
+    /// `set`: a text, one of those that are counted.
+    Set = b's',
 }
 
 impl Kind {
@@ -43,6 +46,7 @@ impl Kind {
             Kind::Gauge => series.set(value),
             Kind::Time => series.observe(value / 1000.0),
             Kind::Observe => series.observe(value),
+            Kind::Set => false, // its values are no numbers
         }
     }
 
@@ -52,6 +56,7 @@ impl Kind {
             "gauge" => Some(Kind::Gauge),
             "time" => Some(Kind::Time),
             "observe" => Some(Kind::Observe),
+            "set" => Some(Kind::Set),
             _ => None,
         }
     }
@@ -112,16 +117,21 @@ impl Aliases {
         tags: Value,
         metric: &Metric,
         label_values: Vec<String>,
-        value: f64,
-    ) -> bool {
+        value: Value,
+    ) -> Result<bool, Error> {
         let (Some(kind), Some(series)) = (Kind::of(&kind), metric.series(&as_strs(&label_values)))
         else {
-            return false;
+            return Ok(false);
         };
         hot::with_key_of_call(kind, self.seed, name, tags, |hash, words| {
             self.insert(hash, words, series);
         });
-        kind.apply(series, value)
+        if kind == Kind::Set {
+            return Ok(hot::with_bytes(RString::try_convert(value)?, |text| {
+                series.add_to_set(text)
+            }));
+        }
+        Ok(kind.apply(series, f64::try_convert(value)?))
     }
 
     fn len(&self) -> usize {

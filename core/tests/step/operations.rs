@@ -4,7 +4,7 @@ use promring::client::{self, GaugeMode, Series};
 use promring::proof::{self, Arena, Peer};
 
 use crate::tracer::Ledger;
-use crate::world::{hits, late, level, sizes, spans, Call, World, BEFORE, OWN};
+use crate::world::{hits, late, level, sizes, spans, users, Call, World, BEFORE, OWN};
 
 /// The stepped part of an operation.
 pub type Stepped = Box<dyn FnOnce()>;
@@ -201,13 +201,44 @@ pub const ALL: &[Operation] = &[
             assert!([3.0, 3.0, 100.0].into_iter().all(|value| world.peer.push(id, value)));
             assert!(world.peer.settle());
             world.noted = Some((id, 3.0));
-            world.stage.begin_sub_window();
+            world.stage.begin_sub_windows(1);
             world.peer_pushes(Call::Hit, 2);
         },
         prepare: round,
         nested_every: 40,
         suspend_every: 89,
         kill_every: 997,
+    },
+    Operation {
+        name: "clear a set's spare group",
+        lay: |world| {
+            let id = world.stage.register(&users(), &[]).expect("a series");
+            world.stage.begin_sub_windows(0); // as if the clock had gone back: the group that is cleared next
+            assert!((0..40).all(|user| world.stage.add_to_set(id, user)));
+            world.stage.begin_sub_windows(1);
+            assert!((100..103).all(|user| world.stage.add_to_set(id, user)));
+            world.in_set = Some((id, 3.0..=3.0));
+        },
+        prepare: round,
+        nested_every: 40,
+        suspend_every: 89,
+        kill_every: 997,
+    },
+    Operation {
+        name: "add to a set",
+        lay: |world| {
+            let id = world.stage.register(&users(), &[]).expect("a series");
+            world.stage.begin_sub_windows(0);
+            assert!((100..103).all(|user| world.stage.add_to_set(id, user)));
+            world.in_set = Some((id, 3.0..=4.0));
+        },
+        prepare: |_, _| {
+            let series = client::family(&users()).unwrap().series(&[]).unwrap();
+            Box::new(move || assert!(series.add_to_set(b"one more")))
+        },
+        nested_every: 0,
+        suspend_every: 1,
+        kill_every: 1,
     },
     Operation {
         name: "register a family",

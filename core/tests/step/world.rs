@@ -1,6 +1,7 @@
 //! The segment that is stepped on, its images, and what must be true of each of them.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use promring::client::{FamilySpec, GaugeMode, MetricType, Native};
 use promring::proof::{Arena, Eyes, Peer};
@@ -59,6 +60,8 @@ pub struct World {
     pub traces: bool,
     /// A summary whose sub-window is noted, and what it had counted before.
     pub noted: Option<(u32, f64)>,
+    /// A set, and how many values it shows, whoever stands still or has died.
+    pub in_set: Option<(u32, RangeInclusive<f64>)>,
     /// Gauge values that the dead and the living have set, as they must be shown.
     gauges: HashMap<String, f64>,
 }
@@ -89,6 +92,10 @@ pub fn spans() -> FamilySpec {
     let spec = spec("spans", MetricType::Summary, GaugeMode::All);
     FamilySpec { buckets: vec![0.5], native, ..spec }
 }
+/// A set.
+pub fn users() -> FamilySpec {
+    spec("users", MetricType::Gauge, GaugeMode::Unique)
+}
 pub fn late() -> FamilySpec {
     spec("late_total", MetricType::Counter, GaugeMode::All)
 }
@@ -117,6 +124,7 @@ impl World {
             late_before: None,
             traces: false,
             noted: None,
+            in_set: None,
             gauges: HashMap::new(),
         };
         for family in [hits(), sizes()] {
@@ -221,6 +229,12 @@ impl World {
         }
         image.copy_from(left);
         image.forget_pids();
+        if let Some((id, wanted)) = &self.in_set {
+            let found = image.in_set(*id); // as it was left
+            if !wanted.contains(&found) {
+                wrong.push(format!("{found} in a set of {wanted:?}"));
+            }
+        }
         let first = match settled_page(image, &mut eyes) {
             Ok(page) => page,
             Err(error) => return vec![error],
@@ -235,6 +249,10 @@ impl World {
         let median = first.get("spans{quantile=\"0.5\"}").copied().unwrap_or(f64::NAN);
         if self.noted.is_some() && !(1.0..65536.0).contains(&median) {
             wrong.push(format!("the median is {median}"));
+        }
+        let shown = first.get("users").copied().unwrap_or(f64::NAN);
+        if self.in_set.as_ref().is_some_and(|(_, wanted)| !wanted.contains(&shown)) {
+            wrong.push(format!("{shown} in a set"));
         }
         if !image.is_at_rest() {
             wrong.push("the lock or the redo record was left behind".into());

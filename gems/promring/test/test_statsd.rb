@@ -136,20 +136,49 @@ class TestStatsD < Minitest::Test
   end
 
   def test_what_is_refused_is_counted_and_nothing_raises
-    before = %w[call set event service_check].to_h { |what| [what, refused(what)] }
+    before = %w[call event service_check].to_h { |what| [what, refused(what)] }
     capture_subprocess_io do
       @client.increment("n")
       3.times { @client.gauge("n", 1) }
       ["many", nil, Object.new].each { |value| @client.increment("n", value) }
       @client.increment(nil)
       @client.increment("n", tags: Object.new)
-      @client.set("users", 5)
+      @client.set("users", "a|b") # as a datagram it would end there
       @client.event("title", "text", tags: { a: 1 }, alert_type: "error")
       @client.service_check("up", :ok, hostname: "h")
     end
-    after = %w[call set event service_check].to_h { |what| [what, refused(what) - before[what]] }
-    assert_equal({ "call" => 7, "set" => 1, "event" => 1, "service_check" => 1 }, after)
+    after = %w[call event service_check].to_h { |what| [what, refused(what) - before[what]] }
+    assert_equal({ "call" => 8, "event" => 1, "service_check" => 1 }, after)
     assert_samples "n" => 2 # tags of no form are left off
+  end
+
+  def test_sets_show_how_many_different_values_all_processes_have_added
+    pids = Array.new(3) do |child|
+      fork do
+        100.times { |n| @client.set("users", "user #{(child * 50) + n}", tags: { plan: "free" }) }
+        exit!(0)
+      end
+    end
+    pids.each { |pid| assert_predicate Process.wait2(pid).last, :success? }
+    [7, "7", :seven, 7.5, nil, "a:b", "\xff".b, "ü", 7].each { |value| @client.set("users", value, tags: { plan: "paid" }, sample_rate: 0.1) }
+    @client.set("users", 1, tags: { plan: "one" }, no_prefix: true)
+    page = Promring.expose
+    assert_in_delta 200, Harness.sum(page, "#{@prefix}_users", "free"), 33 # five standard errors
+    assert_includes 4..7, Harness.sum(page, "#{@prefix}_users", "paid") # of seven a few may share a register
+    assert_includes page, "# TYPE #{@prefix}_users gauge\n"
+    assert_includes page, "\nusers{plan=\"one\"} 1"
+  end
+
+  def test_a_set_and_a_gauge_are_not_the_same
+    before = refused("call")
+    capture_subprocess_io do
+      @client.set("n", 1)
+      @client.gauge("n", 5)
+      @client.gauge("level", 5)
+      @client.set("level", 1)
+    end
+    assert_samples "n" => 1, "level" => 5
+    assert_equal 2, refused("call") - before
   end
 
   def test_values_that_are_no_amounts_are_refused_by_the_core

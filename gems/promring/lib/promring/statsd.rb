@@ -4,7 +4,8 @@
 #
 # With the gem installed, its own code stays and only the last step is another; without it, a stand-in has its methods.
 # What a StatsD call becomes is what prometheus/statsd_exporter would have made of its datagram: `increment` a counter,
-# `measure` a histogram in seconds, `histogram` and `distribution` a histogram as it is, `gauge` a gauge. Two things
+# `measure` a histogram in seconds, `histogram` and `distribution` a histogram as it is, `gauge` a gauge. `set`, which that one refuses, is a
+# gauge of about how many different values the last ten minutes have brought. Two things
 # differ, both on purpose: a negative gauge is a value and not a decrement, and a `sample_rate` loses nothing. It is there
 # to save datagrams, and there are none here: every call counts, which is the number that sampling estimates.
 

@@ -31,13 +31,14 @@ module Promring
     # prefix, default tags and normalisation are the client's own.
     # @api private
     module Datagrams
-      LINE = /\A([^:|@]*):([^|]*)\|(c|g|ms|h|d)(?:\|@([^|]*))?(?:\|#(.*))?\z/mn.freeze
-      KINDS = { "c" => "count", "g" => "gauge", "ms" => "time", "h" => "observe", "d" => "observe" }.freeze
+      LINE = /\A([^:|@]*):([^|]*)\|(c|g|ms|h|d|s)(?:\|@([^|]*))?(?:\|#(.*))?\z/mn.freeze
+      KINDS = { "c" => "count", "g" => "gauge", "ms" => "time", "h" => "observe", "d" => "observe", "s" => "set" }.freeze
+      MODES = { "gauge" => "shared", "set" => "unique" }.freeze
       REFUSED = { "_e" => "event", "_s" => "service_check" }.freeze
       NUMBERS = { "NaN" => Float::NAN, "Infinity" => Float::INFINITY, "-Infinity" => -Float::INFINITY }.freeze
       HELP = "Counted by calls of StatsD."
       MOST_METRICS = 10_000
-      private_constant :LINE, :KINDS, :REFUSED, :NUMBERS, :HELP, :MOST_METRICS
+      private_constant :LINE, :KINDS, :MODES, :REFUSED, :NUMBERS, :HELP, :MOST_METRICS
 
       @metrics = {}
 
@@ -64,11 +65,15 @@ module Promring
           StatsD.refuse("tag", bad) if bad.positive?
           raise ArgumentError, "it has no name" if raw.empty?
 
-          numbers = values.split(":", -1).then { |parts| parts.empty? ? [""] : parts }.map { |part| NUMBERS[part] || Float(part) }
+          given = kind == "set" ? [values] : numbers(values)
           metric, names = metric(kind, raw, labels)
           labels = names.map { |label| labels[label] || "" }
           calls, name, tags = call
-          numbers.each { |number| calls.learn(kind, name, tags, metric, labels, number) }
+          given.each { |value| calls.learn(kind, name, tags, metric, labels, value) }
+        end
+
+        def numbers(values)
+          values.split(":", -1).then { |parts| parts.empty? ? [""] : parts }.map { |part| NUMBERS[part] || Float(part) }
         end
 
         # A metric and the names of its labels, as the app has registered them first. In StatsD each call may bring
@@ -88,20 +93,20 @@ module Promring
           name = Names.metric(raw)
           there_type, there_names = Native.registered(name)
           names = there_names if there_type == type
-          [Native::Metric.new(type, name, HELP, names.map(&:to_sym), buckets, type == "gauge" ? "shared" : "all"), names, name]
+          [Native::Metric.new(type, name, HELP, names.map(&:to_sym), buckets, MODES.fetch(kind, "all")), names, name]
         end
 
         def type_of(kind, raw)
           case kind
           when "count" then ["counter", []]
-          when "gauge" then ["gauge", []]
+          when "gauge", "set" then ["gauge", []]
           else StatsD.observers.of(Metric.text(raw))
           end
         end
 
-        # Prometheus has no place for sets, events and service checks: refused and counted, as by statsd_exporter.
+        # Prometheus has no place for events and service checks: refused and counted, as by statsd_exporter.
         def refuse(datagram)
-          StatsD.refuse(REFUSED.fetch(datagram[0, 2]) { datagram.match?(/\|s(\||\z)/) ? "set" : "call" })
+          StatsD.refuse(REFUSED.fetch(datagram[0, 2], "call"))
           nil
         end
       end

@@ -145,10 +145,9 @@ module Promring
       end
 
       def set(name, value, sample_rate: nil, tags: nil, no_prefix: false)
-        return super unless @counting
+        return VOID if @calls && !no_prefix && @calls.set(name, value, tags)
 
-        @sink << datagram_builder(no_prefix: no_prefix).s(name, value, sample_rate, tags)
-        VOID
+        @counting ? count_as(:s, :set, name, value, sample_rate, tags, no_prefix) : super
       end
 
       def emit_precompiled_increment_metric(datagram, value)

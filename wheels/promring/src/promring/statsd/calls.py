@@ -1,5 +1,7 @@
 """What StatsD calls become: what prometheus/statsd_exporter would have made of their datagrams.
 
+A set, which that one refuses, is a gauge of about how many different values the last ten minutes have brought.
+
 Two things differ, both on purpose. A negative gauge is a value, unless the client's own call says it is a change.
 And a `sample_rate` loses nothing: it is there to save datagrams, and there are none here, so every call counts,
 which is the number that sampling estimates. What comes already sampled has its rate's weight.
@@ -14,7 +16,7 @@ from prometheus_client.metrics import Histogram
 from promring import _native, metrics
 
 # `time` is in milliseconds and becomes seconds; `change` is a gauge's, by what it says.
-Kind = Literal["count", "gauge", "change", "time", "observe"]
+Kind = Literal["count", "gauge", "change", "time", "observe", "set"]
 
 HELP = "Counted by calls of StatsD."
 _BUCKETS = tuple(Histogram.DEFAULT_BUCKETS[:-1])
@@ -31,11 +33,13 @@ _said: set[str] = set()
 def count(kind: Kind, name: str, value: Any, tags: tuple[str, ...] = (), weight: float = 1.0) -> None:
     """Do what a call asks for. Never raises: a request goes on, whatever was given."""
     try:
-        number = float(value)
+        number = 0.0 if kind == "set" else float(value)
         key = kind, name, tags
         series = _series[key] if key in _series else _learn(key)
         if series is None:
             refuse("call")
+        elif kind == "set":
+            series.add_to_set(str(value).encode(errors="surrogatepass"))
         elif kind == "gauge":
             series.set(number)
         elif kind == "count":
@@ -100,12 +104,14 @@ def _stands_for(kind: str, name: str, labels: dict[str, str]) -> _native.Series:
     same as absent; tags that are not among them are left off, and that is said and counted. The sum over the
     family stays exact.
     """
-    kinds = {"count": "counter", "gauge": "gauge", "change": "gauge"}
+    kinds = {"count": "counter", "gauge": "gauge", "change": "gauge", "set": "gauge"}
     metric_type = kinds.get(kind, "histogram")
     there = (family for family in _native.families() if (family.metric_type, family.name) == (metric_type, name))
     family = next(there, None)
+    if family is not None and (family.mode == "unique") != (kind == "set"):
+        family = None  # a set and another gauge: the core says that they contradict each other
     if family is None:
-        mode = "shared" if metric_type == "gauge" else ""
+        mode = "unique" if kind == "set" else "shared" if metric_type == "gauge" else ""
         buckets = _BUCKETS if metric_type == "histogram" else ()
         family = _native.family(metric_type, name, HELP, tuple(labels), mode=mode, buckets=buckets)
     extra = [label for label in labels if label not in family.label_names]

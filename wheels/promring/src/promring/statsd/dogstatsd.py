@@ -10,7 +10,7 @@ from promring.install import install
 from promring.statsd import calls
 from promring.statsd.timer import timed
 
-_KINDS: dict[str, calls.Kind] = {"c": "count", "g": "gauge", "ms": "time", "h": "observe", "d": "observe"}
+_KINDS: dict[str, calls.Kind] = {"c": "count", "g": "gauge", "ms": "time", "h": "observe", "d": "observe", "s": "set"}
 # What the environment says that every client's tags are to tell.
 _TAGS_OF_ENVIRONMENT = {
     "DD_ENTITY_ID": "dd.internal.entity_id",
@@ -134,7 +134,7 @@ class Calls:
     def set(
         self, metric: str, value: object, tags: Tags = None, sample_rate: float | None = None, cardinality: Any = None
     ) -> None:
-        """Refuse, and count: Prometheus has no sets."""
+        """Add a value to a set, whose gauge shows about how many different ones the last while has brought."""
         self._report(metric, "s", value, tags, sample_rate)
 
     def event(self, title: str, message: str, *args: Any, **kwargs: Any) -> None:
@@ -161,7 +161,7 @@ class Calls:
             return True
         kind = _KINDS.get(metric_type)
         if kind is None:
-            calls.refuse("set" if metric_type == "s" else "call")
+            calls.refuse("call")
             return True
         name = f"{self.namespace}.{metric}" if self.namespace else metric
         weight = 1.0 if sampling or not sample_rate else 1.0 / sample_rate

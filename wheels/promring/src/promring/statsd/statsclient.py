@@ -9,7 +9,7 @@ from promring.install import install
 from promring.statsd import calls
 from promring.statsd.timer import timed
 
-_KINDS: dict[str, calls.Kind] = {"c": "count", "ms": "time", "g": "gauge"}
+_KINDS: dict[str, calls.Kind] = {"c": "count", "ms": "time", "g": "gauge", "s": "set"}
 
 
 class Calls:
@@ -40,8 +40,8 @@ class Calls:
         self._count("change" if delta else "gauge", stat, value)
 
     def set(self, stat: str, value: object, rate: float = 1) -> None:
-        """Refuse, and count: Prometheus has no sets."""
-        calls.refuse("set")
+        """Add a value to a set, whose gauge shows about how many different ones the last while has brought."""
+        self._count("set", stat, value)
 
     def pipeline(self) -> "Pipeline":
         """Return a client whose calls count together, when it is told to send."""
@@ -52,10 +52,8 @@ class Calls:
 
     def _send_stat(self, stat: str, value: str, rate: float) -> None:
         """Count what a subclass' own call has put into words: `1|c`, `-2|g`."""
-        number, _, letters = value.partition("|")
-        if letters == "s":
-            calls.refuse("set")
-        elif letters not in _KINDS:
+        number, _, letters = value.rpartition("|")
+        if letters not in _KINDS:
             calls.refuse("call")
         else:
             signed = letters == "g" and number[:1] in ("+", "-")
