@@ -121,12 +121,14 @@ impl Arena {
         (entry.cell.load(Ordering::SeqCst), registry::generation_of(state))
     }
 
-    /// So many sub-windows of an hour have begun that nobody has noted.
+    /// One sub-window has begun since the clock's, and `n` of the two nobody has noted. They are long: two thirds of
+    /// the time since the machine's start each, so that the next one does not begin amid a test.
     pub fn begin_sub_windows(self, n: u64) {
-        const HOUR: u64 = 3_600_000_000_000;
+        const NOW: u64 = 1;
         let header = self.0.header();
-        header.window_ns.store(4 * HOUR, Ordering::Relaxed);
-        header.window_epoch.store((os::monotonic_ns() / HOUR).wrapping_sub(n), Ordering::Relaxed);
+        let length = os::monotonic_ns() / 3 * 2;
+        header.window_ns.store(4 * length, Ordering::Relaxed);
+        header.window_epoch.store(NOW - n, Ordering::Relaxed);
     }
 
     /// What the notes of this sub-window say that a summary had counted when it began; None: they are not complete.
