@@ -275,7 +275,7 @@ fn own() -> Option<&'static Own> {
         PRODUCER.set(own.worker.producer);
     }
     // Whoever comes looks after those who went, so dead places do not pile up without an aggregator.
-    if worker::places_run_out(own.worker.segment) {
+    if worker::look_is_due(own.worker.segment, own.worker.place) {
         own.with_lock(true, Drainer::reap_dead);
     }
     Some(own)

@@ -5,7 +5,7 @@
 //!      LIVE but dead --a drainer under the drain lock: drain the ring, fold the gauges--> FREE
 //! ```
 //! A claimer takes FREE places only, so a dead worker's pending events and gauges are never taken
-//! over half read; whoever takes the last of them looks for dead places, so they do not pile up.
+//! over half read; when few are left a claimer looks for dead places, so they do not pile up.
 //! Who lives is the kernel's word (`os::LockFile`). A pid is a second opinion: a process that closed
 //! our lock file's descriptor keeps its place as long as others can see it run.
 
@@ -191,12 +191,21 @@ pub(crate) enum Status {
 
 /// So many places an app may use before a claim looks after the dead: that costs more than the claim itself.
 const PLACES_TO_SPARE: usize = 8;
+/// So many places a claim asks for, to see whether it is worth it.
+const SAMPLE: usize = 16;
 
-/// Has every place an owner, dead or alive? Then whoever claimed the last one looks after the dead, so that the
-/// next one finds a place.
-pub(crate) fn places_run_out(segment: &Segment) -> bool {
+/// Should whoever has claimed this place look after the dead? Claims take the first place that is free, so one in the
+/// last quarter says that few are. Of the others a sample is asked for: among the living of a large app there is
+/// nothing to do, and to ask for all of them costs more than the claim.
+///
+/// Not when none is free any more: the drain lock may be busy, and each claim until then is another chance.
+pub(crate) fn look_is_due(segment: &Segment, own: usize) -> bool {
     let n = segment.n_places();
-    n >= PLACES_TO_SPARE && (0..n).all(|place| status(segment, place) == Status::Claimed)
+    let few_are_free = n >= PLACES_TO_SPARE && own * 4 >= n * 3;
+    let is_left = |place: usize| {
+        status(segment, place) == Status::Claimed && is_dead(segment, place, Some(own))
+    };
+    few_are_free && (0..SAMPLE).any(|i| is_left(i * n / SAMPLE))
 }
 
 /// Is somebody in that place?
