@@ -1342,7 +1342,10 @@ impl Series {
     /// last while has brought, with a standard error of 3.25 %. False, and counted as refused, for another metric.
     ///
     /// ```
-    /// # promring::client::configure(promring::config::Config { listen: promring::config::Listen::Off, ..Default::default() });
+    /// # let directory = std::env::temp_dir().join(format!("promring-doc-set-{}", std::process::id()));
+    /// # let mut config = promring::config::Config::default();
+    /// # config.segment = Some(directory.join("segment"));
+    /// # promring::client::configure(config);
     /// use promring::client::{family, FamilySpec, GaugeMode, MetricType, Value};
     /// let users = family(&FamilySpec {
     ///     name: "users".into(),
@@ -1360,6 +1363,7 @@ impl Series {
     /// }
     /// let Value::Number(users) = users.get() else { unreachable!() };
     /// assert!((1.0..=2.0).contains(&users)); // 2, but in one of a thousand apps, where the two cannot be told apart
+    /// # std::fs::remove_dir_all(directory).unwrap();
     /// # Ok::<(), promring::error::Error>(())
     /// ```
     pub fn add_to_set(&self, value: &[u8]) -> bool {
