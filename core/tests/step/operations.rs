@@ -205,7 +205,7 @@ pub const ALL: &[Operation] = &[
             world.peer_pushes(Call::Hit, 2);
         },
         prepare: round,
-        nested_every: 40,
+        nested_every: 200,
         suspend_every: 89,
         kill_every: 997,
     },
@@ -220,7 +220,7 @@ pub const ALL: &[Operation] = &[
             world.in_set = Some((id, 3.0..=3.0));
         },
         prepare: round,
-        nested_every: 40,
+        nested_every: 200,
         suspend_every: 89,
         kill_every: 997,
     },
