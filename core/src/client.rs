@@ -1179,9 +1179,9 @@ impl Series {
     /// infinite or this takes no observations.
     #[inline]
     pub fn observe(&self, value: f64) -> bool {
-        let bits = value.to_bits(); // alone, so that the value keeps no other register busy
-                                    // Finite, by one comparison of the bits but the sign's.
-        let packed = self.packed();
+        // The bits alone, so that the value keeps no other register busy.
+        let (bits, packed) = (value.to_bits(), self.packed());
+        // Finite, by one comparison of the bits but the sign's.
         if bits << 1 < f64::INFINITY.to_bits() << 1 && ring::weighs_one(packed) {
             push(self, packed, bits);
             return true;

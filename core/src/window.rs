@@ -207,6 +207,20 @@ mod tests {
 
     const MINUTE: u64 = 60_000_000_000;
 
+    /// A segment with one series, whose first cell is told, in the 100th sub-window of a minute.
+    fn one_series(spec: &FamilySpec) -> (Segment, u32) {
+        let caps = Caps { max_series: 1024, max_series_per_family: 1024 };
+        let segment = Segment::inherited(caps).expect("memory for a segment");
+        let (family, spec) = registry::find_or_add_family(&segment, spec).expect("a family");
+        let placed = registry::find_or_add_series(&segment, family, &spec, &[]);
+        let Placed::Series(id) = placed else { panic!("no series") };
+        let first = segment.series(id).unwrap().cell.load(Ordering::Relaxed);
+        let header = segment.header();
+        header.window_ns.store(4 * MINUTE, Ordering::Relaxed);
+        header.window_epoch.store(100, Ordering::Relaxed);
+        (segment, first)
+    }
+
     /// A segment with one summary, and time as the test wants it.
     struct Bench {
         segment: Segment,
@@ -217,8 +231,6 @@ mod tests {
 
     impl Bench {
         fn new(native: Native, wanted: &[f64]) -> Bench {
-            let caps = Caps { max_series: 1024, max_series_per_family: 1024 };
-            let segment = Segment::inherited(caps).expect("memory for a segment");
             let spec = FamilySpec {
                 name: "took".into(),
                 help: String::new(),
@@ -229,14 +241,9 @@ mod tests {
                 buckets: wanted.to_vec(),
                 native: Some(native),
             };
-            let (family, spec) = registry::find_or_add_family(&segment, &spec).expect("a family");
-            let placed = registry::find_or_add_series(&segment, family, &spec, &[]);
-            let Placed::Series(id) = placed else { panic!("no series") };
-            let first = u64::from(segment.series(id).unwrap().cell.load(Ordering::Relaxed));
             let n = spec.event_cells().unwrap() as usize;
-            let header = segment.header();
-            header.window_ns.store(4 * MINUTE, Ordering::Relaxed);
-            header.window_epoch.store(100, Ordering::Relaxed);
+            let (segment, first) = one_series(&spec);
+            let first = u64::from(first);
             Bench { segment, quantiles: Quantiles::new(wanted, &native), first, n }
         }
 
@@ -368,122 +375,109 @@ mod tests {
         bench.observe(-5.0);
         assert!(bench.read()[0] < 0.0);
     }
-}
 
-#[cfg(test)]
-mod tests_of_sets {
-    use super::*;
-    use crate::registry::{FamilySpec, GaugeMode, MetricType, Placed};
-    use crate::segment::Caps;
+    mod of_sets {
+        use super::*;
 
-    const MINUTE: u64 = 60_000_000_000;
-
-    /// A segment with one set, its hashes the same in every run, and time as the test wants it.
-    struct Bench {
-        segment: Segment,
-        first: u32,
-    }
-
-    impl Bench {
-        fn new() -> Bench {
-            let caps = Caps { max_series: 1024, max_series_per_family: 1024 };
-            let segment = Segment::inherited(caps).expect("memory for a segment");
-            let spec = FamilySpec {
-                name: "users".into(),
-                help: String::new(),
-                unit: String::new(),
-                metric_type: MetricType::Gauge,
-                gauge_mode: GaugeMode::Unique,
-                label_names: Vec::new(),
-                buckets: Vec::new(),
-                native: None,
-            };
-            let (family, spec) = registry::find_or_add_family(&segment, &spec).expect("a family");
-            let placed = registry::find_or_add_series(&segment, family, &spec, &[]);
-            let Placed::Series(id) = placed else { panic!("no series") };
-            let first = segment.series(id).unwrap().cell.load(Ordering::Relaxed);
-            let header = segment.header();
-            header.instance.store(1, Ordering::Relaxed);
-            header.window_ns.store(4 * MINUTE, Ordering::Relaxed);
-            header.window_epoch.store(100, Ordering::Relaxed);
-            Bench { segment, first }
+        /// A segment with one set, its hashes the same in every run, and time as the test wants it.
+        struct Bench {
+            segment: Segment,
+            first: u32,
         }
 
-        fn add(&self, value: &str) {
-            let hash = registry::segment_hash(&self.segment, value.as_bytes());
-            sets::add(&self.segment, self.first, hash).expect("a series with cells");
+        impl Bench {
+            fn new() -> Bench {
+                let spec = FamilySpec {
+                    name: "users".into(),
+                    help: String::new(),
+                    unit: String::new(),
+                    metric_type: MetricType::Gauge,
+                    gauge_mode: GaugeMode::Unique,
+                    label_names: Vec::new(),
+                    buckets: Vec::new(),
+                    native: None,
+                };
+                let (segment, first) = one_series(&spec);
+                segment.header().instance.store(1, Ordering::Relaxed);
+                Bench { segment, first }
+            }
+
+            fn add(&self, value: &str) {
+                let hash = registry::segment_hash(&self.segment, value.as_bytes());
+                sets::add(&self.segment, self.first, hash).expect("a series with cells");
+            }
+
+            fn count(&self) -> f64 {
+                sets::count(&self.segment, self.first)
+            }
+
+            fn rotate(&self, minute: u64) {
+                rotate(&self.segment, minute * MINUTE + 5);
+            }
         }
 
-        fn count(&self) -> f64 {
-            sets::count(&self.segment, self.first)
-        }
-
-        fn rotate(&self, minute: u64) {
-            rotate(&self.segment, minute * MINUTE + 5);
-        }
-    }
-
-    #[test]
-    fn estimates_are_within_three_standard_errors() {
-        let sigma = 1.04 / 1024f64.sqrt();
-        let forms: [fn(u32) -> String; 3] = [
-            |n| n.to_string(),
-            |n| format!("user-{n:08}@example.com"),
-            |n| "x".repeat(n as usize % 7) + &n.to_string(),
-        ];
-        for form in forms {
-            let bench = Bench::new();
-            assert_eq!(bench.count(), 0.0);
-            let mut wanted = 1;
-            for n in 1..=1_000_000 {
-                bench.add(&form(n));
-                if n == wanted {
-                    (n / 2 + 1..=n).step_by(7).for_each(|n| bench.add(&form(n))); // again: nothing changes
-                    let off = bench.count() / f64::from(n) - 1.0;
-                    assert!(off.abs() <= 3.0 * sigma, "{n}: {off}");
-                    wanted = (wanted * 5 / 2).max(n + 1);
+        #[test]
+        fn estimates_are_within_three_standard_errors() {
+            let sigma = 1.04 / 1024f64.sqrt();
+            let forms: [fn(u32) -> String; 3] = [
+                |n| n.to_string(),
+                |n| format!("user-{n:08}@example.com"),
+                |n| "x".repeat(n as usize % 7) + &n.to_string(),
+            ];
+            for form in forms {
+                let bench = Bench::new();
+                assert_eq!(bench.count(), 0.0);
+                let mut wanted = 1;
+                for n in 1..=1_000_000 {
+                    bench.add(&form(n));
+                    if n == wanted {
+                        (n / 2 + 1..=n).step_by(7).for_each(|n| bench.add(&form(n))); // again: nothing changes
+                        let off = bench.count() / f64::from(n) - 1.0;
+                        assert!(off.abs() <= 3.0 * sigma, "{n}: {off}");
+                        wanted = (wanted * 5 / 2).max(n + 1);
+                    }
                 }
             }
         }
-    }
 
-    #[test]
-    fn a_window_forgets_a_quarter_at_a_time() {
-        let bench = Bench::new();
-        for minute in 0..12 {
-            bench.rotate(100 + minute);
-            (0..5).for_each(|n| bench.add(&format!("{minute} {n}")));
-            bench.add("always");
-            let minutes = (minute + 1).min(4);
-            assert_eq!(bench.count(), (minutes * 5 + 1) as f64, "{minute}");
+        #[test]
+        fn a_window_forgets_a_quarter_at_a_time() {
+            let bench = Bench::new();
+            for minute in 0..12 {
+                bench.rotate(100 + minute);
+                (0..5).for_each(|n| bench.add(&format!("{minute} {n}")));
+                bench.add("always");
+                let minutes = (minute + 1).min(4);
+                assert_eq!(bench.count(), (minutes * 5 + 1) as f64, "{minute}");
+            }
+            // Nobody looks for a while, and then for longer than the window.
+            bench.rotate(113);
+            assert_eq!(bench.count(), 11.0);
+            bench.add("new");
+            assert_eq!(bench.count(), 12.0);
+            bench.rotate(200);
+            assert_eq!(bench.count(), 0.0);
+            bench.add("new");
+            assert_eq!(bench.count(), 1.0);
+            // A clock that goes back forgets in time, too.
+            bench.rotate(150);
+            (151..=156).for_each(|minute| bench.rotate(minute));
+            assert_eq!(bench.count(), 0.0);
         }
-        // Nobody looks for a while, and then for longer than the window.
-        bench.rotate(113);
-        assert_eq!(bench.count(), 11.0);
-        bench.add("new");
-        assert_eq!(bench.count(), 12.0);
-        bench.rotate(200);
-        assert_eq!(bench.count(), 0.0);
-        bench.add("new");
-        assert_eq!(bench.count(), 1.0);
-        // A clock that goes back forgets in time, too.
-        bench.rotate(150);
-        (151..=156).for_each(|minute| bench.rotate(minute));
-        assert_eq!(bench.count(), 0.0);
-    }
 
-    #[test]
-    fn a_group_that_a_killed_drainer_left_half_clear_is_not_read() {
-        let bench = Bench::new();
-        for minute in 0..6 {
-            bench.rotate(100 + minute);
-            (0..5).for_each(|n| bench.add(&format!("{minute} {n}")));
+        #[test]
+        fn a_group_that_a_killed_drainer_left_half_clear_is_not_read() {
+            let bench = Bench::new();
+            for minute in 0..6 {
+                bench.rotate(100 + minute);
+                (0..5).for_each(|n| bench.add(&format!("{minute} {n}")));
+            }
+            assert_eq!(bench.count(), 20.0);
+            // Killed amid it, the epoch as it was.
+            sets::clear(&bench.segment, bench.first, 106);
+            assert_eq!(bench.count(), 20.0);
+            bench.rotate(106);
+            assert_eq!(bench.count(), 15.0);
         }
-        assert_eq!(bench.count(), 20.0);
-        // Killed amid it, the epoch as it was.
-        sets::clear(&bench.segment, bench.first, 106);
-        assert_eq!(bench.count(), 20.0);
-        bench.rotate(106);
-        assert_eq!(bench.count(), 15.0);
     }
 }

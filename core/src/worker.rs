@@ -198,7 +198,7 @@ const SAMPLE: usize = 16;
 /// last quarter says that few are. Of the others a sample is asked for: among the living of a large app there is
 /// nothing to do, and to ask for all of them costs more than the claim.
 ///
-/// Not when none is free any more: the drain lock may be busy, and each claim until then is another chance.
+/// It is not left to whoever finds none free: the drain lock may be busy then, and each claim before is a chance more.
 pub(crate) fn look_is_due(segment: &Segment, own: usize) -> bool {
     let n = segment.n_places();
     let few_are_free = n >= PLACES_TO_SPARE && own * 4 >= n * 3;

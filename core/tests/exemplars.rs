@@ -8,12 +8,11 @@ mod messages;
 mod metrics;
 
 use forks::{fork, Scratch};
+use messages::PROTOBUF;
 use metrics::{counter, spec};
 use promring::client::{self, Family, FamilySpec, MetricType};
 
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
-const PROTOBUF: &str =
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
 fn histogram() -> &'static Family {
     let spec = FamilySpec { buckets: vec![1.0, 2.0], ..spec("sizes", MetricType::Histogram, "") };

@@ -8,12 +8,9 @@ mod messages;
 mod metrics;
 
 use forks::{fork, Scratch};
+use messages::PROTOBUF;
 use metrics::{page, sample, spec};
 use promring::client::{self, Family, FamilySpec, MetricType, Native, Value};
-use promring::config::{Config, Listen};
-
-const PROTOBUF: &str =
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
 fn histogram(name: &str, buckets: &[f64], native: Option<Native>) -> FamilySpec {
     FamilySpec { buckets: buckets.to_vec(), native, ..spec(name, MetricType::Histogram, "") }
@@ -131,11 +128,7 @@ fn a_family_may_have_exponential_buckets_alone() {
 
 fn names_choose_them_by_configuration() {
     let scratch = Scratch::new("native-configured");
-    client::detach_for_tests();
-    let mut config = Config { listen: Listen::Off, ..Config::default() };
-    config.segment = Some(scratch.path().join("segment"));
-    config.set("native_histograms", "http_*=3,db=5:only").unwrap();
-    assert!(client::configure(config));
+    scratch.configure_with(&[("native_histograms", "http_*=3,db=5:only")]);
     let observed = |name: &str| {
         let family: &'static Family = client::family(&histogram(name, &[1.0], None)).unwrap();
         family.series(&[]).unwrap().observe(1.1);

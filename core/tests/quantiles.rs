@@ -12,22 +12,14 @@ mod strict;
 use std::time::{Duration, Instant};
 
 use forks::{eventually, fork, Scratch};
+use messages::PROTOBUF;
 use metrics::{page, sample, spec};
 use promring::aggregator;
 use promring::client::{self, Family, FamilySpec, MetricType, Native, Value};
-use promring::config::{Config, Listen};
 use strict::Dialect;
 
-const PROTOBUF: &str =
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-
 fn configure(scratch: &Scratch, rules: &str, window: &str) {
-    client::detach_for_tests();
-    let mut config = Config { listen: Listen::Off, ..Config::default() };
-    config.segment = Some(scratch.path().join("segment"));
-    config.set("summary_quantiles", rules).expect("rules");
-    config.set("summary_window", window).expect("a window");
-    assert!(client::configure(config));
+    scratch.configure_with(&[("summary_quantiles", rules), ("summary_window", window)]);
 }
 
 fn summary(name: &str, labels: &str) -> &'static Family {

@@ -12,21 +12,14 @@ mod strict;
 use std::sync::atomic::Ordering;
 
 use forks::{eventually, fork, Ledger, Scratch};
+use messages::PROTOBUF;
 use metrics::{counter, gauge, page, sample, spec, sum};
 use promring::aggregator;
 use promring::client::{self, Family, FamilySpec, GaugeMode, MetricType, Value};
-use promring::config::{Config, Listen};
 use strict::Dialect;
 
-const PROTOBUF: &str =
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-
 fn configure(scratch: &Scratch, window: &str) {
-    client::detach_for_tests();
-    let mut config = Config { listen: Listen::Off, ..Config::default() };
-    config.segment = Some(scratch.path().join("segment"));
-    config.set("summary_window", window).expect("a window");
-    assert!(client::configure(config));
+    scratch.configure_with(&[("summary_window", window)]);
 }
 
 fn set(name: &str, labels: &str) -> &'static Family {

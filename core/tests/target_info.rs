@@ -8,15 +8,11 @@ mod metrics;
 use forks::Scratch;
 use metrics::{page, spec};
 use promring::client::{self, MetricType};
-use promring::config::{Config, Listen};
+use promring::config::Config;
 
 /// A process configured with these labels.
 fn configure(scratch: &Scratch, labels: &str) {
-    client::detach_for_tests();
-    let mut config = Config { listen: Listen::Off, ..Config::default() };
-    config.segment = Some(scratch.path().join("segment"));
-    config.set("target_info", labels).expect("labels");
-    assert!(client::configure(config));
+    scratch.configure_with(&[("target_info", labels)]);
 }
 
 fn open_metrics() -> String {

@@ -114,10 +114,18 @@ impl Scratch {
 
     /// Configures this process for a segment in it.
     pub fn configure(&self) {
+        self.configure_with(&[]);
+    }
+
+    /// The same with settings, by their names.
+    pub fn configure_with(&self, settings: &[(&str, &str)]) {
         promring::client::detach_for_tests();
         let mut config = promring::config::Config::default();
         config.segment = Some(self.0.join("segment"));
         config.listen = promring::config::Listen::Off;
+        for (name, value) in settings {
+            config.set(name, value).expect("a setting");
+        }
         assert!(promring::client::configure(config));
     }
 }

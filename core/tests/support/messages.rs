@@ -4,6 +4,10 @@
 
 use prost::Message;
 
+/// What asks for it, and its `Content-Type` without more.
+pub const PROTOBUF: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
 #[derive(Clone, PartialEq, Message)]
 pub struct MetricFamily {
     #[prost(string, optional, tag = "1")]
